@@ -1,0 +1,1 @@
+"""Who is here: tenants, domains, accounts, aliases, credentials, keys."""

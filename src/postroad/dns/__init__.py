@@ -1,0 +1,1 @@
+"""DNS in the words of mail: names, records, the Resolver port, an in-memory zone."""

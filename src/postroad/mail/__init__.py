@@ -1,0 +1,1 @@
+"""The words every other package speaks: addresses, envelopes, replies, flags, limits, ids."""

@@ -1,0 +1,1 @@
+"""Outgoing mail: accept, lease, settle; the schedule is a pure function."""

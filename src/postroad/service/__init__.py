@@ -1,0 +1,1 @@
+"""Where a protocol core meets a stream."""

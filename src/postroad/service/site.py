@@ -1,0 +1,51 @@
+"""What every service is handed: the server it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ssl import SSLContext
+
+from postroad.database.contract import Database
+from postroad.directory.contract import Directory
+from postroad.dns.resolver import Resolver
+from postroad.mail import limits
+from postroad.net.contract import Clock, Dialer
+from postroad.queue.contract import Queue
+from postroad.store.contract import Store
+from postroad.trace import Trace
+
+
+class TLSContexts:
+    """The server's context; replaced whole when certificates are reloaded, so that every new
+    handshake takes the newest and running sessions keep theirs."""
+
+    __slots__ = ("server",)
+
+    def __init__(self, server: SSLContext | None) -> None:
+        self.server = server
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    """hostname: our name in greetings, Received and Authentication-Results."""
+
+    hostname: str
+    database: Database
+    directory: Directory
+    store: Store
+    queue: Queue
+    resolver: Resolver
+    dialer: Dialer
+    clock: Clock
+    trace: Trace
+    tls: TLSContexts
+    message_octets_max: int = limits.MESSAGE_OCTETS_MAX_DEFAULT
+    recipients_max: int = limits.SMTP_RECIPIENTS_MAX
+    plaintext_on_loopback: bool = False
+    """Clients on loopback may log in without TLS (test tools)."""
+    message_lifetime_s: int = 5 * 86400
+    bounce_lifetime_s: int = 86400
+    delivery_port: int = 25
+    """Port of MX targets; anything but 25 is for the lab."""
+    retry_schedule_s: tuple[int, ...] = field(default=(60, 300, 900, 1800, 3600, 7200))
+    """Waits after the first, second... failed attempt; the last one repeats."""

@@ -1,0 +1,1 @@
+"""Mailboxes and their messages: blobs, the content heap, changes."""
