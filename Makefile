@@ -1,0 +1,63 @@
+# Two commands do all the set-up: `make demo` and `make test`. See README.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs lock clean coverage interop crash slow
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements/dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Postroad needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY)  ## two servers, real messages between them, every step shown
+	@$(BIN)/python -m postroad.lab.demo
+
+test: $(READY)  ## the fast tests
+	$(BIN)/python -m pytest
+
+interop: $(READY)  ## real clients and peers (Debian packages: tools/install-test-packages)
+	$(BIN)/python -m pytest -m interop
+
+crash: $(READY)  ## kill -9 under load
+	$(BIN)/python -m pytest -m crash
+
+slow: $(READY)  ## the real-mail corpus and other long tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## ruff, mypy --strict, the floors test, the docs build
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/project
+	$(MAKE) docs
+
+docs: $(READY)  ## builds site/ from docs/
+	$(BIN)/python tools/generate_docs.py --check
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+bench: $(READY)  ## side by side with Debian's postfix and dovecot
+	$(BIN)/python -m bench
+
+coverage: $(READY)  ## the fast tests with a coverage report
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+lock: $(READY)  ## pins the dependencies anew
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile -q pyproject.toml --group dev --generate-hashes --no-emit-index-url \
+	  --no-header --universal --python-version 3.11 -o requirements/dev.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra uvloop --generate-hashes --no-emit-index-url \
+	  --no-header --universal --python-version 3.11 -o requirements/run.lock
+
+clean:  ## removes everything that make made
+	rm -rf $(VENV) site dist .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
