@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from ssl import SSLContext
 
@@ -9,6 +10,7 @@ from postroad.database.contract import Database
 from postroad.directory.contract import Directory
 from postroad.dns.resolver import Resolver
 from postroad.mail import limits
+from postroad.mail.secret import Secret
 from postroad.net.contract import Clock, Dialer
 from postroad.queue.contract import Queue
 from postroad.store.contract import Store
@@ -41,6 +43,8 @@ class Site:
     tls: TLSContexts
     message_octets_max: int = limits.MESSAGE_OCTETS_MAX_DEFAULT
     recipients_max: int = limits.SMTP_RECIPIENTS_MAX
+    secret: Secret = field(default_factory=lambda: Secret(secrets.token_bytes(32)))
+    """The server's own key, the same in all its processes: made-up salts come from it."""
     plaintext_on_loopback: bool = False
     """Clients on loopback may log in without TLS (test tools)."""
     message_lifetime_s: int = 5 * 86400
