@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks with Debian's postfix and dovecot: `make bench`, `python -m bench -h`."""
