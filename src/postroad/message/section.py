@@ -1,0 +1,127 @@
+"""Sections of a message: where BODY[1.2.MIME] lies, which parts are text, fields picked out.
+
+Offsets are those of head + blob, as `message.structure` packed them; octets are never searched.
+Source: RFC 3501 §6.4.5 (section-spec, part numbers), §7.4.2; RFC 5322 §2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from postroad.message.header import Header
+from postroad.message.structure import Kind, Node, unpack
+
+__all__ = ["TextPart", "encoding_of", "filter_header", "locate", "part_at", "text_parts"]
+
+
+def _numbered(node: Node) -> tuple[Node, ...]:
+    """The parts that numbers below this one mean (RFC 3501 §6.4.5)."""
+    if node.kind == Kind.MULTIPART:
+        return node.children
+    if node.kind == Kind.MESSAGE:
+        inner = node.children[0]
+        return inner.children if inner.kind == Kind.MULTIPART else (inner,)
+    return ()
+
+
+def part_at(root: Node, path: tuple[int, ...]) -> Node | None:
+    """The part of this number; () is the message itself."""
+    if not path:
+        return root
+    here = root
+    steps = path
+    if root.kind != Kind.MULTIPART:  # its only part is number 1
+        if path[0] != 1:
+            return None
+        steps = path[1:]
+    for step in steps:
+        parts = _numbered(here)
+        if not 1 <= step <= len(parts):
+            return None
+        here = parts[step - 1]
+    return here
+
+
+def locate(structure: bytes, path: tuple[int, ...], what: str = "") -> tuple[int, int] | None:
+    """[start, stop) of a section in head + blob, or None when there is no such section.
+
+    what: "", "HEADER", "TEXT" or "MIME". HEADER and TEXT of a numbered part exist only for
+    embedded messages; MIME only for numbered parts.
+    """
+    root = unpack(structure)
+    node = part_at(root, path)
+    if node is None:
+        return None
+    match what:
+        case "":
+            return (node.start if not path else node.body, node.stop)
+        case "MIME":
+            return (node.start, node.body) if path else None
+        case "HEADER" | "TEXT":
+            if path:
+                if node.kind != Kind.MESSAGE:
+                    return None
+                node = node.children[0]
+            return (node.start, node.body) if what == "HEADER" else (node.body, node.stop)
+        case _:
+            return None
+
+
+def encoding_of(structure: bytes, path: tuple[int, ...]) -> tuple[bytes, bytes | None] | None:
+    """(transfer encoding in lower case, charset) of a part; None when there is no such part."""
+    node = part_at(unpack(structure), path)
+    return None if node is None else (node.encoding, node.charset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPart:
+    """A leaf of type text. Its body is [start, stop) of head + blob."""
+
+    path: tuple[int, ...]
+    start: int
+    stop: int
+    encoding: bytes
+    charset: bytes | None
+    subtype: bytes
+    name: str | None
+    attached: bool
+
+
+def text_parts(structure: bytes) -> list[TextPart]:
+    """All text leaves in order, those of embedded messages too."""
+    root = unpack(structure)
+    out: list[TextPart] = []
+    first = root.children if root.kind == Kind.MULTIPART else (root,)
+    waiting: list[tuple[tuple[int, ...], Node]]
+    waiting = [((number,), node) for number, node in enumerate(first, 1)][::-1]
+    while waiting:
+        path, node = waiting.pop()
+        below = _numbered(node)
+        if below:
+            waiting += [((*path, number), item) for number, item in enumerate(below, 1)][::-1]
+        elif node.type == b"text":
+            out.append(
+                TextPart(
+                    path=path,
+                    start=node.body,
+                    stop=node.stop,
+                    encoding=node.encoding,
+                    charset=node.charset,
+                    subtype=node.subtype,
+                    name=node.name,
+                    attached=node.attached,
+                )
+            )
+    return out
+
+
+def filter_header(header: bytes, names: Collection[bytes], exclude: bool) -> bytes:
+    """HEADER.FIELDS, or HEADER.FIELDS.NOT: the chosen fields as they stand, and an empty line."""
+    wanted = {name.lower() for name in names}
+    kept = [
+        item.raw if item.raw.endswith(b"\n") else item.raw + b"\r\n"
+        for item in Header(header)
+        if (item.key in wanted) is not exclude
+    ]
+    return b"".join(kept) + b"\r\n"
