@@ -1,0 +1,1 @@
+"""Movement: the one door by which mail enters, and what takes it to other servers."""

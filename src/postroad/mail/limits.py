@@ -19,6 +19,8 @@ SMTP_RECIPIENTS_MAX = 1000
 """Per transaction; at least 100 (RFC 5321 §4.5.3.1.8). Past it: 452, the client goes on later."""
 SMTP_BAD_COMMANDS_MAX = 20
 """Syntax and order errors of one session before it is closed with 421."""
+SMTP_IDLE_COMMANDS_MAX = 300
+"""EHLO, RSET, NOOP, VRFY, HELP of one session since its last message; then it is closed."""
 SMTP_RECEIVED_HOPS_MAX = 100
 """RFC 5321 §6.3: a loop; large, as asked."""
 SMTP_HEADER_OCTETS_MAX = 1 << 20
@@ -49,6 +51,8 @@ MAILBOXES_PER_ACCOUNT_MAX = 10_000
 # -- Waiting (seconds) ------------------------------------------------------------------------
 SMTP_IDLE_TIMEOUT_S = 300
 """RFC 5321 §4.5.3.2.7: at least 5 minutes."""
+SMTP_DATA_TIMEOUT_S = 3600
+"""For a whole message: 50 MB at 15 KB/s; without it one octet a minute would hold a session."""
 IMAP_IDLE_TIMEOUT_S = 1860
 """RFC 3501 §5.4: at least 30 minutes."""
 IMAP_PREAUTH_TIMEOUT_S = 60

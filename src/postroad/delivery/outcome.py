@@ -1,0 +1,51 @@
+"""How one recipient's attempt ended: a closed set.
+
+Source: RFC 5321 §4.2.1 (what 2yz, 4yz and 5yz mean to the client).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from postroad.mail.reply import Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Whom we spoke to. tls: the version, "" for plaintext. dsn: it offered RFC 3461."""
+
+    host: str
+    address: str
+    tls: str = ""
+    dsn: bool = False
+
+    def __str__(self) -> str:
+        return self.host if self.host == self.address else f"{self.host} [{self.address}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The peer answered the end of data with 2yz: the message is its to care for."""
+
+    reply: Reply
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """To be tried again. peer: who said so; None when the reply is our own words."""
+
+    reply: Reply
+    peer: Peer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Given up. peer: as for Deferred."""
+
+    reply: Reply
+    peer: Peer | None = None
+
+
+Outcome: TypeAlias = Delivered | Deferred | Failed

@@ -1,0 +1,271 @@
+"""One connection to one peer: the SMTP client core meets a stream.
+
+Opens (dial, greeting, EHLO, TLS when offered), carries transactions, quits. TLS is opportunistic:
+the certificate is not checked, and when the handshake fails the caller comes back in plaintext,
+since an unauthenticated peer gains nothing from our refusal (RFC 7435 §3).
+
+Knows no queue and no routing. Trusts nobody: every wait has the deadline of its command, and what
+breaks ends as a reply in our own words, never as an exception, so that one peer harms one attempt.
+Source: RFC 5321 §4.5.3.2 (timeouts), RFC 3207 §4, RFC 3463 §3.5 (4.4.x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroad.delivery.content import Content
+from postroad.delivery.outcome import Peer
+from postroad.mail.errors import Disconnected, ProtocolError, TimedOut, TLSFailed
+from postroad.mail.reply import Reply
+from postroad.protocol.smtp.client import (
+    PATIENCE_S,
+    NEED_DATA,
+    Answer,
+    ClientConnection,
+    ClientEvent,
+    ContentWanted,
+    Done,
+    Extensions,
+    Hailed,
+    Lost,
+    Refused,
+    Stage,
+    TLSReady,
+    Transaction,
+)
+
+if TYPE_CHECKING:
+    from postroad.net.contract import Dialer, Stream
+
+DIAL_TIMEOUT_S = 30.0
+TLS_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One address to dial. host: its name, or the address itself for a literal."""
+
+    host: str
+    address: str
+    port: int
+
+    @property
+    def is_literal(self) -> bool:
+        return self.host == self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """No session. reply: the peer's (`by_peer`) or in our words; temporary or not by its code."""
+
+    reply: Reply
+    by_peer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TLSBroken:
+    """The handshake failed: the connection is gone, plaintext is left."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a transaction ended. answers: one for each recipient, None while undecided.
+
+    failure: why somebody is undecided, in our words; stage: what was not answered.
+    """
+
+    answers: tuple[Answer | None, ...]
+    failure: Reply | None = None
+    stage: Stage = Stage.CONTENT
+
+
+def _broken(stage: Stage, how: str) -> Reply:
+    """RFC 3463 §3.5: X.4.2, bad connection."""
+    return Reply.of(451, "4.4.2", f"The connection {how} (at {stage.value})")
+
+
+class Session:
+    """A connection that is ready for transactions. One caller at a time."""
+
+    def __init__(self, target: Target, stream: Stream, hostname: str) -> None:
+        self._target = target
+        self._stream = stream
+        self._conn = ClientConnection(hostname)
+        self._silent = False
+        self.transactions = 0
+
+    @classmethod
+    async def open(
+        cls,
+        dialer: Dialer,
+        target: Target,
+        hostname: str,
+        tls: SSLContext | None,
+    ) -> Session | Unreached | TLSBroken:
+        """Dials and says EHLO; tls: None keeps to plaintext. Cancelled, it leaves nothing open."""
+        try:
+            stream = await dialer.dial(target.address, target.port, timeout_s=DIAL_TIMEOUT_S)
+        except TimedOut:
+            return Unreached(Reply.of(451, "4.4.1", "Dialling took too long"))
+        except Disconnected as error:
+            return Unreached(Reply.of(451, "4.4.1", f"No connection ({_one_line(error)})"))
+        session = cls(target, stream, hostname)
+        try:
+            failure = await session._introduce(tls)
+        except BaseException:
+            stream.abort()
+            raise
+        if failure is None:
+            return session
+        await session.close()
+        return failure
+
+    @property
+    def peer(self) -> Peer:
+        tls = self._stream.tls
+        return Peer(
+            host=self._target.host,
+            address=self._target.address,
+            tls=tls.version if tls is not None else "",
+            dsn="DSN" in self.extensions,
+        )
+
+    @property
+    def extensions(self) -> Extensions:
+        return self._conn.extensions
+
+    @property
+    def is_usable(self) -> bool:
+        return self._conn.is_ready and not self._silent
+
+    async def transact(self, transaction: Transaction, content: Content) -> Ending:
+        """Sends one message. Never raises for what a peer can do."""
+        self.transactions += 1
+        self._conn.begin(transaction)
+        try:
+            event = await self._next()
+            if isinstance(event, ContentWanted):
+                await self._send(content)
+                event = await self._next()
+        except TimedOut:
+            return self._undecided("timed out")
+        except ProtocolError as error:
+            text = f"The peer broke the protocol at {self._conn.stage.value}: {_one_line(error)}"
+            return self._undecided("", Reply.of(451, "4.5.0", text))
+        except BaseException:
+            self._stream.abort()
+            raise
+        match event:
+            case Done(answers):
+                return Ending(answers)
+            case Lost(stage, reply):
+                failure = reply if reply is not None and reply.is_temporary else None
+                return self._undecided("was lost", failure, stage)
+            case _:
+                raise AssertionError(f"{event} ends no transaction")
+
+    async def close(self) -> None:
+        """QUIT when there is somebody to say it to, then closes. Idempotent."""
+        try:
+            if self.is_usable:
+                self._conn.quit()
+                await self._next()  # Lost, with or without the 221
+        except (TimedOut, Disconnected, ProtocolError):
+            pass  # we were leaving
+        finally:
+            await self._stream.close()
+
+    # -- Talking ------------------------------------------------------------------------------
+    async def _introduce(self, tls: SSLContext | None) -> Unreached | TLSBroken | None:
+        try:
+            event = await self._next()
+            while not isinstance(event, Hailed):
+                if isinstance(event, Refused):
+                    return Unreached(event.reply, by_peer=True)
+                if isinstance(event, Lost):
+                    return Unreached(_broken(event.stage, "was lost"))
+                event = await self._next()
+            if tls is not None and "STARTTLS" in event.extensions:
+                return await self._secure(tls)
+        except TimedOut:
+            return Unreached(_broken(self._conn.stage, "timed out"))
+        except ProtocolError as error:
+            text = f"The peer broke the protocol: {_one_line(error)}"
+            return Unreached(Reply.of(451, "4.5.0", text))
+        return None
+
+    async def _secure(self, tls: SSLContext) -> Unreached | TLSBroken | None:
+        """STARTTLS. A peer that takes it back (454) is served in plaintext (RFC 3207 §4)."""
+        self._conn.start_tls()
+        try:
+            event = await self._next()
+            if isinstance(event, Refused):
+                return None if self._conn.is_ready else Unreached(event.reply, by_peer=True)
+            if not isinstance(event, TLSReady):
+                return TLSBroken("the connection was lost at STARTTLS")
+            name = None if self._target.is_literal else self._target.host
+            await self._stream.start_tls_client(tls, name, TLS_TIMEOUT_S)
+        except ProtocolError as error:
+            return TLSBroken(_one_line(error))
+        except (TLSFailed, TimedOut, Disconnected) as error:
+            self._silent = True
+            return TLSBroken(_one_line(error) or type(error).__name__)
+        self._conn.tls_started()
+        event = await self._next()
+        if isinstance(event, Refused):
+            return Unreached(event.reply, by_peer=True)
+        if isinstance(event, Lost):  # some peers hang up on what the handshake agreed on
+            return TLSBroken("the connection was lost behind the handshake")
+        return None
+
+    async def _next(self) -> ClientEvent:
+        """Writes what may go and reads until something happens. Raises: TimedOut, ProtocolError."""
+        conn, stream = self._conn, self._stream
+        try:
+            while True:
+                event = conn.next_event()
+                octets = conn.octets_to_send()
+                if octets:
+                    await self._write(octets, conn.patience())
+                if event is not NEED_DATA:
+                    return event
+                try:
+                    conn.receive_data(await stream.read(conn.patience()))
+                except Disconnected:
+                    conn.receive_data(b"")
+        except (TimedOut, ProtocolError):
+            self._silent = True
+            raise
+
+    async def _write(self, octets: bytes | list[bytes], timeout_s: float) -> bool:
+        """Whether it went out. A peer that hung up may have said why: reading tells."""
+        try:
+            await self._stream.write(octets, timeout_s)
+        except Disconnected:
+            return False
+        return True
+
+    async def _send(self, content: Content) -> None:
+        """The message and its end. Raises: TimedOut, ProtocolError."""
+        conn = self._conn
+        held: list[bytes] = []
+        for piece in content.slices():
+            if held and not await self._write(held, PATIENCE_S[Stage.BLOCK]):
+                return  # before the dot: no harm done, the reply or the end is read next
+            held = [conn.send_content(piece)]
+        held.append(conn.end_content())
+        await self._write(held, PATIENCE_S[Stage.BLOCK])
+
+    def _undecided(
+        self, how: str, failure: Reply | None = None, stage: Stage | None = None
+    ) -> Ending:
+        self._silent = True
+        stage = stage or self._conn.stage
+        return Ending(self._conn.answers, failure or _broken(stage, how), stage)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].replace("\0", " ")
