@@ -141,7 +141,8 @@ def _outcome(answer: Answer, peer: Peer) -> Outcome:
 class Courier:
     """Carries messages to one destination (a key domain), one after another.
 
-    last_failure: why no session could be had in the last attempt; None when one was.
+    last_failure: why no host gave a session in the last attempt, for now; None when one did. So
+    it says nothing about the message, and other messages would fare the same.
     """
 
     def __init__(self, road: Road, domain: str) -> None:
@@ -170,6 +171,7 @@ class Courier:
         if left:
             await self.close()
         refusals: list[Reply] = []
+        opened = False
         async for target in self._targets(parcel.message, note):
             if not left:
                 break
@@ -180,6 +182,7 @@ class Courier:
             session = await self._open(target, parcel.message, note)
             if isinstance(session, Session):
                 self._session = session
+                opened = True
                 left, reply = await self._carry(session, parcel, left, outcomes, note)
                 if not left:
                     break
@@ -200,7 +203,8 @@ class Courier:
             if refusals and all(reply.code == 521 for reply in refusals):
                 failure = Failed(refusals[-1], failure.peer)  # RFC 7504 §3: never takes mail
             outcomes.update(dict.fromkeys(left, failure))
-            self.last_failure = failure.reply
+            if not opened and isinstance(failure, Deferred):
+                self.last_failure = failure.reply
         return outcomes
 
     async def close(self) -> None:

@@ -19,8 +19,8 @@ from postroad.delivery.outcome import Peer
 from postroad.mail.errors import Disconnected, ProtocolError, TimedOut, TLSFailed
 from postroad.mail.reply import Reply
 from postroad.protocol.smtp.client import (
-    PATIENCE_S,
     NEED_DATA,
+    PATIENCE_S,
     Answer,
     ClientConnection,
     ClientEvent,
@@ -36,6 +36,8 @@ from postroad.protocol.smtp.client import (
 )
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from postroad.net.contract import Dialer, Stream
 
 DIAL_TIMEOUT_S = 30.0

@@ -38,6 +38,18 @@ class Unavailable(Exception):
         self.what = what
 
 
+class Disconnected(Exception):
+    """The peer closed or reset the connection, or it broke."""
+
+
+class TimedOut(Exception):
+    """The peer kept us waiting past the deadline."""
+
+
+class TLSFailed(Exception):
+    """The handshake failed; the connection is unusable. The text says why, for the trace."""
+
+
 class Fault(Enum):
     """Why the state refused an operation; values are the words of RFC 5530 §3 where it has one."""
 

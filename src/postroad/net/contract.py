@@ -11,17 +11,9 @@ from datetime import datetime
 from ssl import SSLContext
 from typing import Protocol
 
-
-class Disconnected(Exception):
-    """The peer closed or reset the connection, or it broke."""
-
-
-class TimedOut(Exception):
-    """The peer kept us waiting past the deadline."""
-
-
-class TLSFailed(Exception):
-    """The handshake failed; the connection is unusable. The text says why, for the trace."""
+from postroad.mail.errors import Disconnected as Disconnected
+from postroad.mail.errors import TimedOut as TimedOut
+from postroad.mail.errors import TLSFailed as TLSFailed
 
 
 @dataclass(frozen=True, slots=True)
