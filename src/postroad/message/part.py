@@ -50,7 +50,7 @@ class Part:
     """One part. Offsets count from the first octet of the whole message.
 
     start: of its header; body: of its body; stop: behind its body, the line end that belongs to
-    a boundary left out. lines: line ends in [body, stop). fields: values of the known fields,
+    a boundary left out. lines: line ends in [body, stop) of types text and message. fields: values of the known fields,
     unfolded, keys in lower case. For message/rfc822, children is the one embedded message.
     """
 
@@ -217,7 +217,8 @@ class _Scanner:
     ) -> Part:
         self.parts += 1
         part = Part(start, body, stop, known_fields(header), in_digest)
-        part.lines = self.buffer.count_lines(body, stop)
+        if part.type in (b"text", b"message"):  # no one asks it of others, and it costs
+            part.lines = self.buffer.count_lines(body, stop)
         within = (
             depth < MIME_DEPTH_MAX
             and self.parts < MIME_PARTS_MAX

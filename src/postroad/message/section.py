@@ -93,8 +93,8 @@ def text_parts(structure: bytes) -> list[TextPart]:
     root = unpack(structure)
     out: list[TextPart] = []
     first = root.children if root.kind == Kind.MULTIPART else (root,)
-    waiting: list[tuple[tuple[int, ...], Node]]
-    waiting = [((number,), node) for number, node in enumerate(first, 1)][::-1]
+    waiting: list[tuple[tuple[int, ...], Node]] = []
+    waiting += [((number,), node) for number, node in enumerate(first, 1)][::-1]
     while waiting:
         path, node = waiting.pop()
         below = _numbered(node)
