@@ -19,6 +19,12 @@ def expire(future: Future[T]) -> None:
         future.set_exception(TimedOut("the peer kept us waiting"))
 
 
+def wake(seat: Future[None]) -> None:
+    """Ends the wait of whoever sits there, well."""
+    if not seat.done():
+        seat.set_result(None)
+
+
 async def wait_until(loop: AbstractEventLoop, future: Future[T], deadline: float) -> T:
     """The future's result, if it comes before `deadline` (of `loop.time()`).
 
