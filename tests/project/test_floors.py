@@ -38,7 +38,16 @@ WORDS = {("directory", "store.values"), ("store", "directory.values")}
 PORTS = "postroad.net.contract"
 """What a lower floor is handed (Stream, Dialer, Clock) may be named in its types."""
 
-FORBIDDEN_IN_CORES = {"asyncio", "socket", "ssl", "time", "random", "secrets", "threading", "select"}
+FORBIDDEN_IN_CORES = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "time",
+    "random",
+    "secrets",
+    "threading",
+    "select",
+}
 
 
 def modules() -> list[Path]:
