@@ -1,0 +1,173 @@
+"""LIST, also extended, and LSUB.
+
+Source: RFC 3501 §6.3.8-9, RFC 5258 §3 and §6, RFC 5819 §2 (STATUS), RFC 6154 §2 (SPECIAL-USE).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from postroad.mail import limits
+from postroad.mail.errors import ProtocolError
+from postroad.protocol.imap.commands import Command
+from postroad.protocol.imap.mailboxes import status_items
+from postroad.protocol.imap.names import SEPARATOR, canonical, decode_utf7
+from postroad.protocol.imap.scanner import Scanner
+
+PATTERNS_MAX = 100
+PATTERN_CHARACTERS_MAX = 2 * limits.MAILBOX_NAME_OCTETS_MAX
+"""No name is longer; wildcards may stand beside each character."""
+_SELECTIONS = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
+_RETURNS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
+_RUNS = re.compile(r"[*%]*\*[*%]*|%+")
+
+
+@dataclass(frozen=True, slots=True)
+class List(Command):
+    """selections, returns: option words in capitals.
+
+    extended: the command had options, so names are told by the rules of RFC 5258.
+    status: items wanted by RETURN (STATUS (...)), empty for none.
+    """
+
+    reference: str
+    patterns: tuple[str, ...]
+    selections: frozenset[bytes] = frozenset()
+    returns: frozenset[bytes] = frozenset()
+    status: tuple[bytes, ...] = ()
+    extended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LSub(Command):
+    reference: str
+    pattern: str
+
+
+def _decoded(octets: bytes) -> str:
+    try:
+        return decode_utf7(octets)
+    except ValueError as error:
+        raise ProtocolError(f"Mailbox pattern: {error}") from error
+
+
+def _reference(scan: Scanner) -> str:
+    return _decoded(scan.astring("A reference name"))
+
+
+def _options(scan: Scanner, known: frozenset[bytes]) -> frozenset[bytes]:
+    options: set[bytes] = set()
+    while not scan.skip(b")"):
+        if options:
+            scan.space()
+        option = scan.word("An option")
+        if option not in known:
+            raise ProtocolError("The option is not known")
+        options.add(option)
+    return frozenset(options)
+
+
+def _returns(scan: Scanner) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    scan.expect(b"(", "A list of options")
+    options: set[bytes] = set()
+    status: tuple[bytes, ...] = ()
+    first = True
+    while not scan.skip(b")"):
+        if not first:
+            scan.space()
+        first = False
+        option = scan.word("An option")
+        if option == b"STATUS":
+            scan.space()
+            status = status_items(scan)
+        elif option in _RETURNS:
+            options.add(option)
+        else:
+            raise ProtocolError("The option is not known")
+    return frozenset(options), status
+
+
+def parse_list(tag: bytes, scan: Scanner, uid: bool) -> List:
+    scan.space()
+    selections: frozenset[bytes] = frozenset()
+    extended = False
+    if scan.skip(b"("):
+        extended = True
+        selections = _options(scan, _SELECTIONS)
+        if b"RECURSIVEMATCH" in selections and not selections & {b"SUBSCRIBED", b"SPECIAL-USE"}:
+            raise ProtocolError("RECURSIVEMATCH needs another selection option")
+        scan.space()
+    reference = _reference(scan)
+    scan.space()
+    patterns: list[str] = []
+    if scan.skip(b"("):
+        extended = True
+        while not patterns or scan.skip(b" "):
+            patterns.append(_decoded(scan.pattern()))
+            if len(patterns) > PATTERNS_MAX:
+                raise ProtocolError("Too many patterns")
+        scan.expect(b")", "A closing parenthesis")
+    else:
+        patterns.append(_decoded(scan.pattern()))
+    returns: frozenset[bytes] = frozenset()
+    status: tuple[bytes, ...] = ()
+    if scan.skip(b" "):
+        extended = True
+        if scan.word("RETURN") != b"RETURN":
+            raise ProtocolError("RETURN expected")
+        scan.space()
+        returns, status = _returns(scan)
+    scan.end()
+    return List(tag, reference, tuple(patterns), selections, returns, status, extended)
+
+
+def parse_lsub(tag: bytes, scan: Scanner, uid: bool) -> LSub:
+    scan.space()
+    reference = _reference(scan)
+    scan.space()
+    pattern = _decoded(scan.pattern())
+    scan.end()
+    return LSub(tag, reference, pattern)
+
+
+class NamePattern:
+    """What a LIST pattern matches: `*` anything, `%` anything within one level.
+
+    All positions of the pattern are tried at once, as bits of one number, so that a name costs
+    its own length and no pattern can make the matching slow.
+    """
+
+    __slots__ = ("_end", "_literals", "_percents", "_stars")
+
+    def __init__(self, reference: str, pattern: str) -> None:
+        whole = canonical(reference + pattern)
+        tokens = _RUNS.sub(lambda run: "*" if "*" in run[0] else "%", whole)
+        if len(tokens) > PATTERN_CHARACTERS_MAX:
+            raise ProtocolError("The pattern is too long")
+        self._literals: dict[str, int] = {}
+        self._stars = self._percents = 0
+        for index, token in enumerate(tokens):
+            if token == "*":
+                self._stars |= 1 << index
+            elif token == "%":
+                self._percents |= 1 << index
+            else:
+                self._literals[token] = self._literals.get(token, 0) | 1 << index
+        self._end = 1 << len(tokens)
+
+    def matches(self, name: str) -> bool:
+        literals, stars, percents = self._literals, self._stars, self._percents
+        wild = stars | percents
+        places = 1
+        for character in name:
+            places |= (places & wild) << 1
+            places = (
+                (places & literals.get(character, 0)) << 1
+                | places & stars
+                | (0 if character == SEPARATOR else places & percents)
+            )
+            if not places:
+                return False
+        places |= (places & wild) << 1
+        return bool(places & self._end)

@@ -1,0 +1,447 @@
+"""The server's side of one IMAP connection: command borders, literals, order.
+
+Knows no socket, time or store. Input: hostile octets, cut anywhere. Each command, however broken,
+becomes one event; only what cannot be resynchronised ends the session (`Event` says so).
+Source: RFC 3501 §2.2, §3, §4.3; RFC 7888 §3-4 (non-synchronizing literals).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from postroad.mail import limits
+from postroad.mail.errors import LocalProtocolError, ProtocolError
+from postroad.protocol.imap import append as appending
+from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
+from postroad.protocol.imap.append import Append
+from postroad.protocol.imap.commands import Command
+from postroad.protocol.imap.scanner import Scanner
+
+PREAUTH_LINE_OCTETS_MAX = limits.SASL_MESSAGE_OCTETS_MAX * 4 // 3 + 1024
+"""Before login the longest line is AUTHENTICATE with an initial response."""
+PREAUTH_LITERAL_OCTETS_MAX = 4096
+"""Before login literals are user names and passwords."""
+DRAIN_OCTETS_MAX = 1 << 30
+"""A refused literal that is coming all the same is read and dropped up to here; past it, BYE."""
+
+_TAG = re.compile(rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,100}) ')
+_VERB = re.compile(rb"(UID )?([A-Z]+)(?=[ \r])", re.IGNORECASE)
+_LITERAL = re.compile(rb"\{(\d{1,20})(\+?)\}\r?\n\Z")
+_LITERAL_HEAD_MAX = 26
+
+
+class State(Enum):
+    NOT_AUTHENTICATED = "not authenticated"
+    AUTHENTICATED = "authenticated"
+    SELECTED = "selected"
+    LOGOUT = "logout"
+
+
+class NeedData(Enum):
+    NEED_DATA = 0
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A command that cannot be done. tag: b"*" when it could not be read.
+
+    code: response code without brackets, or b"". no: it was understood (NO instead of BAD).
+    fatal: what follows cannot be told apart any more: BYE.
+    """
+
+    tag: bytes
+    text: str
+    code: bytes = b""
+    no: bool = False
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """The client waits for `+` before it sends its literal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What `expect_line` asked for, without its end; None when it was too long."""
+
+    octets: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendData:
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEnd:
+    """The whole literal has come. whole: nothing but the line's end followed it."""
+
+    whole: bool
+
+
+Event: TypeAlias = Command | Bad | Continue | Line | AppendData | AppendEnd | NeedData
+
+_Parser: TypeAlias = Callable[[bytes, Scanner, bool], Command]
+_ANY = frozenset((State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED))
+_BEFORE = frozenset((State.NOT_AUTHENTICATED,))
+_AFTER = frozenset((State.AUTHENTICATED, State.SELECTED))
+_SELECTED = frozenset((State.SELECTED,))
+
+
+def _plain(make: Callable[[bytes], Command]) -> _Parser:
+    def parse(tag: bytes, scan: Scanner, uid: bool) -> Command:
+        scan.end()
+        return make(tag)
+
+    return parse
+
+
+LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
+    b"CAPABILITY": (_ANY, _plain(commands.Capability)),
+    b"NOOP": (_ANY, _plain(commands.Noop)),
+    b"LOGOUT": (_ANY, _plain(commands.Logout)),
+    b"ID": (_ANY, commands.parse_id),
+    b"STARTTLS": (_BEFORE, _plain(commands.StartTLS)),
+    b"LOGIN": (_BEFORE, commands.parse_login),
+    b"AUTHENTICATE": (_BEFORE, commands.parse_authenticate),
+    b"ENABLE": (_AFTER, commands.parse_enable),
+    b"NAMESPACE": (_AFTER, _plain(commands.Namespace)),
+    b"IDLE": (_AFTER, _plain(commands.Idle)),
+    b"SELECT": (_AFTER, mailboxes.parse_select),
+    b"EXAMINE": (_AFTER, mailboxes.parse_examine),
+    b"CREATE": (_AFTER, mailboxes.parse_create),
+    b"DELETE": (_AFTER, mailboxes.parse_delete),
+    b"RENAME": (_AFTER, mailboxes.parse_rename),
+    b"SUBSCRIBE": (_AFTER, mailboxes.parse_subscribe),
+    b"UNSUBSCRIBE": (_AFTER, mailboxes.parse_unsubscribe),
+    b"STATUS": (_AFTER, mailboxes.parse_status),
+    b"LIST": (_AFTER, lists.parse_list),
+    b"LSUB": (_AFTER, lists.parse_lsub),
+    b"CHECK": (_SELECTED, _plain(commands.Check)),
+    b"CLOSE": (_SELECTED, _plain(commands.Close)),
+    b"UNSELECT": (_SELECTED, _plain(commands.Unselect)),
+    b"EXPUNGE": (_SELECTED, commands.parse_expunge),
+    b"SEARCH": (_SELECTED, search.parse_search),
+    b"FETCH": (_SELECTED, fetch.parse_fetch),
+    b"STORE": (_SELECTED, messages.parse_store),
+    b"COPY": (_SELECTED, messages.parse_copy),
+    b"MOVE": (_SELECTED, messages.parse_move),
+}
+"""Order is a table: in which states a command may come, and who reads it. APPEND is apart."""
+_WITH_UID = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"EXPUNGE"))
+_APPEND_STATES = _AFTER
+
+
+class _Mode(Enum):
+    COMMAND = 0
+    SKIP_LINE = 1
+    """A line that was too long: to its end."""
+    DRAIN = 2
+    """A literal nobody wants."""
+    LINE = 3
+    DECIDE = 4
+    """An APPEND waits for accept_append or refuse_append."""
+    APPEND = 5
+    APPEND_TAIL = 6
+
+
+class ServerConnection:
+    """`receive_data` takes octets, `next_event` gives what they mean."""
+
+    __slots__ = (
+        "_append", "_bad", "_buffer", "_left", "_line_start", "_literals", "_mode", "_scanned",
+        "state",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.state = State.NOT_AUTHENTICATED
+        self._buffer = bytearray()
+        self._mode = _Mode.COMMAND
+        self._scanned = 0
+        """Where to look on for the line's end."""
+        self._line_start = 0
+        """Where the current line of the command begins in the buffer."""
+        self._literals = 0
+        """Octets of literals in the current command."""
+        self._left = 0
+        """Octets still to come of the literal that is streamed or drained."""
+        self._bad: Bad | None = None
+        """The command is lost already; this is the answer when its end has come."""
+        self._append: Append | None = None
+
+    # -- input --------------------------------------------------------------------------------
+
+    def receive_data(self, octets: bytes) -> None:
+        self._buffer += octets
+
+    @property
+    def has_pending(self) -> bool:
+        """Octets have arrived that are not yet part of an event: the client pipelines."""
+        return bool(self._buffer)
+
+    @property
+    def is_between_commands(self) -> bool:
+        return self._mode is _Mode.COMMAND and not self._buffer and self._bad is None
+
+    def forget(self) -> None:
+        """After STARTTLS: nothing said in the clear counts (RFC 3501 §6.2.1)."""
+        if self._buffer:
+            raise LocalProtocolError("plaintext behind STARTTLS")
+        self.state = State.NOT_AUTHENTICATED
+
+    def expect_line(self) -> None:
+        """The next line is no command: DONE, or a SASL response."""
+        self._mode = _Mode.LINE
+
+    def accept_append(self) -> bytes:
+        """The literal is wanted. Returns what to write first."""
+        if self._mode is not _Mode.DECIDE or self._append is None:
+            raise LocalProtocolError("there is no APPEND to accept")
+        self._mode, self._left = _Mode.APPEND, self._append.size
+        synchronizing = self._append.synchronizing
+        self._append = None
+        return b"+ Ready for the message\r\n" if synchronizing else b""
+
+    def refuse_append(self) -> bool:
+        """The literal is not wanted; what comes of it is dropped. False: too much is coming."""
+        if self._mode is not _Mode.DECIDE or self._append is None:
+            raise LocalProtocolError("there is no APPEND to refuse")
+        command, self._append = self._append, None
+        if command.synchronizing:
+            self._mode = _Mode.COMMAND
+            return True
+        self._mode, self._left = _Mode.DRAIN, command.size
+        self._bad = Bad(b"", "")
+        return command.size <= DRAIN_OCTETS_MAX
+
+    # -- output -------------------------------------------------------------------------------
+
+    def next_event(self) -> Event:
+        """Raises: LocalProtocolError while an APPEND waits for its decision."""
+        while True:
+            match self._mode:
+                case _Mode.COMMAND:
+                    event = self._collect()
+                case _Mode.SKIP_LINE:
+                    event = self._skip_line()
+                case _Mode.DRAIN:
+                    event = self._drain()
+                case _Mode.LINE:
+                    event = self._line()
+                case _Mode.APPEND:
+                    event = self._append_data()
+                case _Mode.APPEND_TAIL:
+                    event = self._append_tail()
+                case _Mode.DECIDE:
+                    raise LocalProtocolError("an APPEND waits for its decision")
+            if event is not None:
+                return event
+
+    def _limits(self) -> tuple[int, int]:
+        if self.state is State.NOT_AUTHENTICATED:
+            return PREAUTH_LINE_OCTETS_MAX, PREAUTH_LITERAL_OCTETS_MAX
+        return limits.IMAP_LINE_OCTETS_MAX, limits.IMAP_LITERAL_OCTETS_MAX
+
+    def _take(self, stop: int) -> bytes:
+        """Octets up to `stop`, which leave the buffer; its memory goes when it is empty."""
+        if stop == len(self._buffer):
+            taken = bytes(self._buffer)
+            self._buffer = bytearray()
+        else:
+            taken = bytes(self._buffer[:stop])
+            del self._buffer[:stop]
+        return taken
+
+    def _restart(self) -> None:
+        self._scanned = self._line_start = self._literals = 0
+        self._mode = _Mode.COMMAND
+
+    def _collect(self) -> Event | None:
+        """Looks for the end of the current line; None: look again, in the mode there is now."""
+        buffer = self._buffer
+        if len(buffer) < self._line_start:
+            return NEED_DATA
+        line_max, _ = self._limits()
+        end = buffer.find(b"\n", max(self._scanned, self._line_start)) + 1
+        written = (end or len(buffer)) - self._literals
+        if written > line_max:
+            self._lose("The command line is too long", b"TOOBIG")
+            self._mode = _Mode.SKIP_LINE
+            return None
+        if not end:
+            self._scanned = len(buffer)
+            return NEED_DATA
+        literal = None
+        if buffer[end - 2 : end - 1] == b"\r":
+            if buffer[end - 3 : end - 2] == b"}":
+                literal = _LITERAL.search(
+                    bytes(buffer[max(self._line_start, end - _LITERAL_HEAD_MAX) : end])
+                )
+        elif self._bad is None:
+            return self._bare_line_feed(end)
+        if literal is not None:
+            return self._literal(end, int(literal[1]), synchronizing=not literal[2])
+        text = self._take(end)
+        self._restart()
+        if self._bad is not None:
+            return self._found_lost()
+        return self._parse(text)
+
+    def _bare_line_feed(self, end: int) -> Event:
+        """RFC 3501 §2.2: lines end in CRLF. A literal announced like this is not believed."""
+        text = self._take(end)
+        self._restart()
+        return Bad(_tag_of(text), "Lines end in CRLF", fatal=_LITERAL.search(text) is not None)
+
+    def _lose(self, text: str, code: bytes = b"", no: bool = False) -> None:
+        if self._bad is None:
+            self._bad = Bad(_tag_of(bytes(self._buffer[:200])), text, code, no)
+
+    def _found_lost(self) -> Event | None:
+        """The end of a lost command: its answer, if it still wants one."""
+        bad, self._bad = self._bad, None
+        return bad if bad is not None and bad.tag else None
+
+    def _literal(self, end: int, size: int, *, synchronizing: bool) -> Event | None:
+        """The line ended in `{size}`."""
+        if self._bad is None:
+            command = self._append_before(end, size)
+            if command is not None:
+                return command
+        _, literal_max = self._limits()
+        if self._bad is None and self._literals + size > literal_max:
+            self._lose("The literal is too long", b"TOOBIG", no=True)
+        if self._bad is not None:
+            self._take(end)
+            self._restart()
+            if synchronizing:
+                return self._found_lost()
+            if size > DRAIN_OCTETS_MAX:
+                return Bad(self._bad.tag or b"*", "The literal is too long", b"TOOBIG", fatal=True)
+            self._mode, self._left = _Mode.DRAIN, size
+            return None
+        self._literals += size
+        self._scanned = self._line_start = end + size
+        return Continue() if synchronizing else None
+
+    def _append_before(self, end: int, size: int) -> Event | None:
+        """The APPEND whose message literal the line announces, if it is one."""
+        text = bytes(self._buffer[:end])
+        match = _TAG.match(text)
+        if match is None or text[match.end() : match.end() + 7].upper() != b"APPEND ":
+            return None
+        if self.state not in _APPEND_STATES:
+            self._lose(f"APPEND is not possible when {self.state.value}")
+            return None
+        try:
+            command = appending.parse_append(match[1], Scanner(text, match.end() + 7))
+        except ProtocolError as error:
+            self._lose(str(error))
+            return None
+        if command is None:
+            return None
+        self._take(end)
+        self._restart()
+        self._mode, self._append = _Mode.DECIDE, command
+        return command
+
+    def _skip_line(self) -> Event | None:
+        """Drops the rest of a line that is too long, but for what may announce a literal."""
+        buffer = self._buffer
+        end = buffer.find(b"\n") + 1
+        if not end:
+            if len(buffer) > _LITERAL_HEAD_MAX:
+                self._take(len(buffer) - _LITERAL_HEAD_MAX)
+            return NEED_DATA
+        tail = self._take(end)
+        self._restart()
+        literal = _LITERAL.search(tail[-_LITERAL_HEAD_MAX:])
+        if literal is None or not literal[2]:
+            return self._found_lost()
+        self._mode, self._left = _Mode.DRAIN, int(literal[1])
+        if self._left > DRAIN_OCTETS_MAX:
+            return Bad(b"*", "The literal is too long", b"TOOBIG", fatal=True)
+        return None
+
+    def _drain(self) -> Event | None:
+        drop = min(self._left, len(self._buffer))
+        if drop:
+            self._take(drop)
+            self._left -= drop
+        if self._left:
+            return NEED_DATA
+        self._restart()  # the rest of the command's line follows, and is dropped too
+        return None
+
+    def _line(self) -> Event:
+        end = self._buffer.find(b"\n") + 1
+        line_max, _ = self._limits()
+        if end > line_max or (not end and len(self._buffer) > line_max):
+            self._mode = _Mode.SKIP_LINE
+            self._bad = Bad(b"", "")
+            return Line(None)
+        if not end:
+            return NEED_DATA
+        octets = self._take(end)
+        self._restart()
+        return Line(octets.removesuffix(b"\n").removesuffix(b"\r"))
+
+    def _append_data(self) -> Event | None:
+        if not self._left:
+            self._mode = _Mode.APPEND_TAIL
+            return None
+        if not self._buffer:
+            return NEED_DATA
+        octets = self._take(min(self._left, len(self._buffer)))
+        self._left -= len(octets)
+        return AppendData(octets)
+
+    def _append_tail(self) -> Event:
+        """What follows the message: CRLF; anything else spoils the command."""
+        head = bytes(self._buffer[:2])
+        if head == b"\r\n":
+            self._take(2)
+            self._restart()
+            return AppendEnd(True)
+        if head in (b"", b"\r"):
+            return NEED_DATA
+        self._restart()
+        self._bad = Bad(b"", "")
+        return AppendEnd(False)
+
+    def _parse(self, text: bytes) -> Event:
+        match = _TAG.match(text)
+        if match is None:
+            return Bad(_tag_of(text), "A tag and a command expected")
+        tag = match[1]
+        verb = _VERB.match(text, match.end())
+        if verb is None:
+            return Bad(tag, "A command expected")
+        name, uid = verb[2].upper(), verb[1] is not None
+        known = LEGAL.get(name)
+        if known is None or (uid and name not in _WITH_UID):
+            if name == b"APPEND":
+                return Bad(tag, "APPEND needs a mailbox and a message literal")
+            return Bad(tag, "The command is not known")
+        states, parser = known
+        if self.state not in states:
+            return Bad(tag, f"{name.decode()} is not possible when {self.state.value}")
+        try:
+            return parser(tag, Scanner(text, verb.end()), uid)
+        except search.UnknownCharset as error:
+            return Bad(tag, str(error), b"BADCHARSET (US-ASCII UTF-8)", no=True)
+        except ProtocolError as error:
+            return Bad(tag, str(error))
+
+
+def _tag_of(text: bytes) -> bytes:
+    match = _TAG.match(text)
+    return match[1] if match is not None else b"*"
