@@ -12,7 +12,15 @@ from postroad.message.addresses import MailboxAddress, mailboxes, parse_addresse
 from postroad.message.dates import render_date
 from postroad.message.header import Header
 
-__all__ = ["author", "check_submission", "completions", "new_message_id", "render_date"]
+__all__ = [
+    "author",
+    "check_submission",
+    "completions",
+    "is_complete",
+    "message_id_field",
+    "new_message_id",
+    "render_date",
+]
 
 _ONCE = (
     b"Date", b"From", b"Sender", b"Reply-To", b"To", b"Cc", b"Bcc", b"Message-ID",
@@ -35,6 +43,15 @@ def new_message_id(unique: str, hostname: str) -> bytes:
     )
 
 
+def message_id_field(message_id: bytes, hostname: str) -> bytes:
+    """`Message-ID: <...>` with CRLF from an id with or without brackets and domain."""
+    local, at, domain = _UNSAFE_ID.sub(b"", message_id).rpartition(b"@")
+    if not (at and local and domain):
+        name = (local + domain).replace(b"@", b"").decode("ascii")
+        return b"Message-ID: " + new_message_id(name, hostname) + b"\r\n"
+    return b"Message-ID: <" + local.replace(b"@", b"") + b"@" + domain + b">\r\n"
+
+
 def completions(header: Header, *, now: datetime, message_id: bytes | None, hostname: str) -> bytes:
     """Date: and Message-ID: fields with CRLF, as far as the header has none.
 
@@ -45,13 +62,7 @@ def completions(header: Header, *, now: datetime, message_id: bytes | None, host
     if header.first(b"date") is None:
         out += b"Date: " + render_date(now) + b"\r\n"
     if message_id is not None and header.first(b"message-id") is None:
-        unique = _UNSAFE_ID.sub(b"", message_id)
-        local, at, domain = unique.rpartition(b"@")
-        if at and local and domain:
-            out += b"Message-ID: <" + local.replace(b"@", b"") + b"@" + domain + b">\r\n"
-        else:
-            name = unique.replace(b"@", b"").decode("ascii")
-            out += b"Message-ID: " + new_message_id(name, hostname) + b"\r\n"
+        out += message_id_field(message_id, hostname)
     return out
 
 

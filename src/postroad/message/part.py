@@ -50,8 +50,9 @@ class Part:
     """One part. Offsets count from the first octet of the whole message.
 
     start: of its header; body: of its body; stop: behind its body, the line end that belongs to
-    a boundary left out. lines: line ends in [body, stop) of types text and message. fields: values of the known fields,
-    unfolded, keys in lower case. For message/rfc822, children is the one embedded message.
+    a boundary left out. lines: line ends in [body, stop) of types text and message. fields:
+    values of the known fields, unfolded, keys in lower case. For message/rfc822, children is the
+    one embedded message.
     """
 
     __slots__ = (
