@@ -16,7 +16,7 @@ def test_a_labels_keep_underscores_and_fold_case() -> None:
     assert u_labels("xn--\u0000.example") == "xn--\u0000.example"
 
 
-@pytest.mark.parametrize("name", ["", ".", "a..b", "a.b..", "x" * 64, "é" * 60, "a b", "\u200d.b"])
+@pytest.mark.parametrize("name", ["", ".", "a..b", "a.b..", "x" * 64, "é" * 60, "a\tb", "\u200d.b"])
 def test_what_dns_cannot_carry_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a domain name"):
         a_labels(name)

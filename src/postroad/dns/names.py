@@ -16,7 +16,7 @@ LABEL_OCTETS_MAX = 63
 NAME_OCTETS_MAX = 253
 """In presentation form without the trailing dot; 255 octets on the wire."""
 
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def a_labels(name: str) -> str:
