@@ -4,7 +4,40 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from postroad.database.contract import Operation
+from postroad.database.contract import Notice, Operation, Topic, Transaction
+from postroad.database.schema import ACCOUNT_TABLES
+from postroad.mail.errors import Fault, StateError
+
+FIRST_MAILBOXES = (
+    ("INBOX", ""),
+    ("Drafts", "\\Drafts"),
+    ("Sent", "\\Sent"),
+    ("Junk", "\\Junk"),
+    ("Trash", "\\Trash"),
+    ("Archive", "\\Archive"),
+)
+"""Names and special uses (RFC 6154 §2) of what every account begins with."""
+TARGETS_MAX = 1000
+"""Of one alias; a mailing list with more is not an alias."""
+
+
+def _domain_of(address: str) -> str:
+    local, at, domain = address.rpartition("@")
+    if not local or not at or not domain:
+        raise StateError(Fault.CANNOT, f"{address!r} is not an address: say local@domain")
+    return domain
+
+
+def _check_free(tx: Transaction, address: str) -> str:
+    """The domain, which is ours, of an address that nobody has."""
+    domain = _domain_of(address)
+    if tx.first("SELECT 1 FROM domain WHERE name = ?", (domain,)) is None:
+        raise StateError(Fault.NONEXISTENT, f"{domain} is not a domain of ours: add it first")
+    if tx.first("SELECT 1 FROM account WHERE address = ?", (address,)) is not None:
+        raise StateError(Fault.ALREADYEXISTS, f"there is an account {address} already")
+    if tx.first("SELECT 1 FROM alias WHERE address = ?", (address,)) is not None:
+        raise StateError(Fault.ALREADYEXISTS, f"there is an alias {address} already")
+    return domain
 
 
 class AddDomain(Operation[None], frozen=True, kw_only=True):
@@ -15,11 +48,33 @@ class AddDomain(Operation[None], frozen=True, kw_only=True):
     keys: tuple[tuple[str, str, bytes, str], ...]
     now: int
 
+    def apply(self, tx: Transaction) -> None:
+        if tx.first("SELECT 1 FROM domain WHERE name = ?", (self.name,)) is not None:
+            raise StateError(Fault.ALREADYEXISTS, f"{self.name} is a domain of ours already")
+        tx.execute("INSERT INTO domain VALUES (?, ?, ?)", (self.name, self.tenant, self.now))
+        for selector, algorithm, pem, public in self.keys:
+            tx.execute(
+                "INSERT INTO signing_key VALUES (?, ?, ?, ?, ?, ?)",
+                (self.name, selector, algorithm, pem, public, self.now),
+            )
+
 
 class RemoveDomain(Operation[None], frozen=True, kw_only=True):
     """StateError: NONEXISTENT, INUSE while it has accounts or aliases."""
 
     name: str
+
+    def apply(self, tx: Transaction) -> None:
+        if tx.first("SELECT 1 FROM domain WHERE name = ?", (self.name,)) is None:
+            raise StateError(Fault.NONEXISTENT, f"{self.name} is not a domain of ours")
+        for kind in ("account", "alias"):
+            row = tx.first(f"SELECT address FROM {kind} WHERE domain = ?", (self.name,))
+            if row is not None:
+                raise StateError(
+                    Fault.INUSE, f"{self.name} still has the {kind} {row[0]}: remove it first"
+                )
+        tx.execute("DELETE FROM signing_key WHERE domain = ?", (self.name,))
+        tx.execute("DELETE FROM domain WHERE name = ?", (self.name,))
 
 
 class AddAccount(Operation[None], frozen=True, kw_only=True):
@@ -36,11 +91,44 @@ class AddAccount(Operation[None], frozen=True, kw_only=True):
     scram_sha_256: str
     now: int
 
+    def apply(self, tx: Transaction) -> None:
+        domain = _check_free(tx, self.address)
+        account = self.account
+        if not 0 < account < 1 << 62:
+            raise StateError(Fault.CANNOT, "an account id is a positive number")
+        if tx.first("SELECT 1 FROM account WHERE account = ?", (account,)) is not None:
+            raise StateError(Fault.CONFLICT, "this account id is taken: choose another")
+        tx.execute(
+            "INSERT INTO account VALUES (?, ?, ?, ?, ?)",
+            (account, self.address, domain, self.name, self.now),
+        )
+        tx.execute(
+            "INSERT INTO credential VALUES (?, ?, ?)", (account, self.argon2, self.scram_sha_256)
+        )
+        count = len(FIRST_MAILBOXES)
+        tx.execute("INSERT INTO counter VALUES (?, ?, ?, ?)", (account, 1, count, self.now + count))
+        for number, (name, special_use) in enumerate(FIRST_MAILBOXES, 1):
+            tx.execute(
+                "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, 1, ?)",
+                (account, number, name, self.now + number, special_use),
+            )
+            tx.execute("INSERT INTO subscription VALUES (?, ?)", (account, name))
+        tx.notify(Notice(Topic.ACCOUNT, account, 0, 1))
+
 
 class SetPassword(Operation[None], frozen=True, kw_only=True):
     account: int
     argon2: str
     scram_sha_256: str
+
+    def apply(self, tx: Transaction) -> None:
+        tx.execute(
+            "UPDATE credential SET argon2 = ?, scram_sha_256 = ? WHERE account = ?",
+            (self.argon2, self.scram_sha_256, self.account),
+        )
+        if not tx.changes():
+            raise StateError(Fault.NONEXISTENT, "there is no such account")
+        tx.notify(Notice(Topic.ACCOUNT, self.account))
 
 
 class RemoveAccount(Operation[int], frozen=True, kw_only=True):
@@ -49,6 +137,17 @@ class RemoveAccount(Operation[int], frozen=True, kw_only=True):
     Result: ClassVar[type] = int
     account: int
 
+    def apply(self, tx: Transaction) -> int:
+        if tx.first("SELECT 1 FROM account WHERE account = ?", (self.account,)) is None:
+            raise StateError(Fault.NONEXISTENT, "there is no such account")
+        messages = 0
+        for table in ACCOUNT_TABLES:
+            tx.execute(f"DELETE FROM {table} WHERE account = ?", (self.account,))
+            if table == "message":
+                messages = tx.changes()
+        tx.notify(Notice(Topic.ACCOUNT, self.account))
+        return messages
+
 
 class AddAlias(Operation[None], frozen=True, kw_only=True):
     """address: in a domain of ours. Replaces nothing: StateError ALREADYEXISTS."""
@@ -56,6 +155,23 @@ class AddAlias(Operation[None], frozen=True, kw_only=True):
     address: str
     targets: tuple[str, ...]
 
+    def apply(self, tx: Transaction) -> None:
+        domain = _check_free(tx, self.address)
+        if not 0 < len(self.targets) <= TARGETS_MAX:
+            raise StateError(Fault.LIMIT, f"an alias has 1 to {TARGETS_MAX} targets")
+        for target in self.targets:
+            _domain_of(target)
+            if "\n" in target:
+                raise StateError(Fault.CANNOT, "a target cannot hold a line end")
+        tx.execute(
+            "INSERT INTO alias VALUES (?, ?, ?)", (self.address, domain, "\n".join(self.targets))
+        )
+
 
 class RemoveAlias(Operation[None], frozen=True, kw_only=True):
     address: str
+
+    def apply(self, tx: Transaction) -> None:
+        tx.execute("DELETE FROM alias WHERE address = ?", (self.address,))
+        if not tx.changes():
+            raise StateError(Fault.NONEXISTENT, f"there is no alias {self.address}")

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import msgspec
 
-from postroad.database.contract import Operation
+from postroad.database.contract import Notice, Operation, Topic, Transaction
+from postroad.mail.errors import Fault, StateError
 from postroad.store.values import BlobRef
 
 
@@ -42,6 +43,46 @@ class Enqueue(Operation[None], frozen=True, kw_only=True):
     accepted: int
     expires: int
 
+    def apply(self, tx: Transaction) -> None:
+        if not self.recipients:
+            raise StateError(Fault.CANNOT, "a queued message has a recipient")
+        tx.execute("INSERT OR IGNORE INTO delivery VALUES (?, 0, 0, 0, 0, 0)", (self.message,))
+        if not tx.changes():
+            return  # a unit that came again: it is, or was, in the queue
+        tx.execute(
+            "INSERT INTO queue_message (message, blob, size, reverse_path, body, smtputf8, ret,"
+            " envid, account, accepted, expires, head) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self.message,
+                self.blob,
+                self.size,
+                self.reverse_path,
+                self.body,
+                self.smtputf8,
+                self.ret,
+                self.envid,
+                self.account,
+                self.accepted,
+                self.expires,
+                self.head,
+            ),
+        )
+        for number, recipient in enumerate(self.recipients):
+            tx.execute(
+                "INSERT INTO queue_recipient VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0, '', '', 0)",
+                (
+                    self.message,
+                    number,
+                    recipient.path,
+                    recipient.domain,
+                    " ".join(recipient.notify),
+                    recipient.orcpt,
+                    self.accepted,
+                ),
+            )
+        tx.sync_blob(self.blob)
+        tx.notify(Notice(Topic.QUEUE, subject=self.message))
+
 
 class BeginAttempt(Operation[None], frozen=True, kw_only=True):
     """Written before a connection is dialled: an attempt that a crash cut short is known."""
@@ -49,6 +90,18 @@ class BeginAttempt(Operation[None], frozen=True, kw_only=True):
     message: str
     recipients: tuple[int, ...]
     now: int
+
+    def apply(self, tx: Transaction) -> None:
+        for recipient in self.recipients:
+            tx.execute(
+                "UPDATE queue_recipient SET attempting = 1, tries = tries + 1, last_attempt = ?"
+                " WHERE message = ? AND recipient = ?",
+                (self.now, self.message, recipient),
+            )
+            if not tx.changes():
+                raise StateError(
+                    Fault.NONEXISTENT, f"recipient {recipient} of {self.message} is not queued"
+                )
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +127,21 @@ class Settle(Operation[bool], frozen=True, kw_only=True):
     settlements: tuple[Settlement, ...]
     now: int
 
+    def apply(self, tx: Transaction) -> bool:
+        for end in self.settlements:
+            key = (self.message, end.recipient)
+            if end.state in ("delivered", "failed"):
+                tx.execute("DELETE FROM queue_recipient WHERE message = ? AND recipient = ?", key)
+            elif end.state == "deferred":
+                tx.execute(
+                    "UPDATE queue_recipient SET attempting = 0, next_attempt = ?, last_attempt = ?,"
+                    " last_reply = ?, last_remote = ? WHERE message = ? AND recipient = ?",
+                    (end.next_attempt, self.now, end.reply, end.remote, *key),
+                )
+            else:
+                raise StateError(Fault.CANNOT, f"{end.state!r} is no way for an attempt to end")
+        return _drop_if_done(tx, self.message)
+
 
 class Reschedule(Operation[int], frozen=True, kw_only=True):
     """An operator's "retry now" for one message ("" means all); returns how many recipients."""
@@ -82,12 +150,35 @@ class Reschedule(Operation[int], frozen=True, kw_only=True):
     message: str
     next_attempt: int
 
+    def apply(self, tx: Transaction) -> int:
+        if self.message:
+            tx.execute(
+                "UPDATE queue_recipient SET next_attempt = ? WHERE message = ?",
+                (self.next_attempt, self.message),
+            )
+        else:
+            tx.execute("UPDATE queue_recipient SET next_attempt = ?", (self.next_attempt,))
+        count = tx.changes()
+        if self.message and not count:
+            raise StateError(Fault.NONEXISTENT, f"{self.message} is not in the queue")
+        tx.notify(Notice(Topic.QUEUE, subject=self.message))
+        return count
+
 
 class RemoveQueued(Operation[int], frozen=True, kw_only=True):
     """An operator's removal; no DSN is sent. Returns how many recipients were dropped."""
 
     Result: ClassVar[type] = int
     message: str
+
+    def apply(self, tx: Transaction) -> int:
+        tx.execute("DELETE FROM queue_recipient WHERE message = ?", (self.message,))
+        count = tx.changes()
+        tx.execute("DELETE FROM queue_message WHERE message = ?", (self.message,))
+        if not tx.changes():
+            raise StateError(Fault.NONEXISTENT, f"{self.message} is not in the queue")
+        tx.notify(Notice(Topic.QUEUE, subject=self.message))
+        return count
 
 
 class Remember(Operation[None], frozen=True, kw_only=True):
@@ -98,3 +189,18 @@ class Remember(Operation[None], frozen=True, kw_only=True):
 
     message: str
     records: tuple[tuple[float, bytes], ...]
+
+    def apply(self, tx: Transaction) -> None:
+        if self.records:
+            tx.execute(
+                "INSERT INTO history (message, at, records) VALUES (?, ?, ?)",
+                (self.message, self.records[-1][0], msgspec.msgpack.encode(self.records)),
+            )
+
+
+def _drop_if_done(tx: Transaction, message: str) -> bool:
+    """Takes the message out of the queue when no recipient is left."""
+    if tx.first("SELECT 1 FROM queue_recipient WHERE message = ?", (message,)) is not None:
+        return False
+    tx.execute("DELETE FROM queue_message WHERE message = ?", (message,))
+    return True

@@ -66,6 +66,10 @@ class Store(Protocol):
 
     def mailbox_by_id(self, account: int, mailbox: int) -> Mailbox | None: ...
 
+    def keywords(self, account: int, mailbox: int) -> tuple[bytes, ...]:
+        """Every keyword used in the mailbox so far, as it is spelt there."""
+        ...
+
     def open(self, account: int, mailbox: int) -> tuple[Mailbox, array[int]] | None:
         """The mailbox and all its UIDs ascending (array("L")), of one commit."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from postroad.database.contract import Operation, Transaction
+from postroad.store import changing, tree
 from postroad.store.values import (
     Appended,
     Content,
@@ -28,6 +29,9 @@ class CreateMailbox(Operation[Mailbox], frozen=True, kw_only=True):
     special_use: str = ""
     now: int
 
+    def apply(self, tx: Transaction) -> Mailbox:
+        return tree.create(tx, self.account, self.name, self.special_use, self.now)
+
 
 class DeleteMailbox(Operation[None], frozen=True, kw_only=True):
     """Deletes the mailbox and its messages, not its children. INBOX: CANNOT.
@@ -39,6 +43,9 @@ class DeleteMailbox(Operation[None], frozen=True, kw_only=True):
     name: str
     now: int
 
+    def apply(self, tx: Transaction) -> None:
+        tree.delete(tx, self.account, self.name)
+
 
 class RenameMailbox(Operation[None], frozen=True, kw_only=True):
     """Renames the mailbox and its children; INBOX: moves its messages (RFC 3501 §6.3.5)."""
@@ -48,6 +55,12 @@ class RenameMailbox(Operation[None], frozen=True, kw_only=True):
     to: str
     now: int
 
+    def apply(self, tx: Transaction) -> None:
+        made = tree.rename(tx, self.account, self.name, self.to, self.now)
+        if made is not None:
+            inbox = changing.delivery_mailbox(tx, self.account, "")
+            changing.move(tx, self.account, inbox, None, made)
+
 
 class Subscribe(Operation[None], frozen=True, kw_only=True):
     """Subscribes or unsubscribes a name; the mailbox need not exist (RFC 3501 §6.3.6)."""
@@ -55,6 +68,9 @@ class Subscribe(Operation[None], frozen=True, kw_only=True):
     account: int
     name: str
     subscribed: bool
+
+    def apply(self, tx: Transaction) -> None:
+        tree.subscribe(tx, self.account, self.name, self.subscribed)
 
 
 class Append(Operation[Appended], frozen=True, kw_only=True):
@@ -71,9 +87,34 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
     keywords: tuple[bytes, ...] = ()
     internal_date: int
     special_use: str = ""
+    expected_uidvalidity: int = 0
     delivery_id: str = ""
     """Message id of the delivery: a second Append with the same one, account and recipient
     answers with the first's result (a retry after a lost answer delivers once)."""
+
+    def apply(self, tx: Transaction) -> Appended:
+        if self.delivery_id:
+            before = changing.delivered_before(tx, self.delivery_id, self.account)
+            if before is not None:
+                return before
+        mailbox = self.mailbox or changing.delivery_mailbox(tx, self.account, self.special_use)
+        if self.expected_uidvalidity:
+            changing.check_validity(tx, self.account, mailbox, self.expected_uidvalidity)
+        done = changing.add(
+            tx,
+            self.account,
+            mailbox,
+            self.content,
+            self.flags,
+            self.keywords,
+            self.internal_date,
+        )
+        if self.delivery_id:
+            tx.execute(
+                "INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?)",
+                (self.delivery_id, self.account, mailbox, done.uidvalidity, done.uid, done.modseq),
+            )
+        return done
 
 
 class StoreFlags(Operation[FlagsStored], frozen=True, kw_only=True):
@@ -88,6 +129,18 @@ class StoreFlags(Operation[FlagsStored], frozen=True, kw_only=True):
     keywords: tuple[bytes, ...] = ()
     unchangedsince: int = -1
 
+    def apply(self, tx: Transaction) -> FlagsStored:
+        return changing.store_flags(
+            tx,
+            self.account,
+            self.mailbox,
+            self.uids,
+            self.mode,
+            self.flags,
+            self.keywords,
+            self.unchangedsince,
+        )
+
 
 class Copy(Operation[Copied], frozen=True, kw_only=True):
     """All or none (RFC 3501 §6.4.7); flags and internal date are kept."""
@@ -97,6 +150,9 @@ class Copy(Operation[Copied], frozen=True, kw_only=True):
     mailbox: int
     uids: list[tuple[int, int]]
     to: int
+
+    def apply(self, tx: Transaction) -> Copied:
+        return changing.copy(tx, self.account, self.mailbox, self.uids, self.to)
 
 
 class Move(Operation[Copied], frozen=True, kw_only=True):
@@ -108,6 +164,9 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
     uids: list[tuple[int, int]]
     to: int
 
+    def apply(self, tx: Transaction) -> Copied:
+        return changing.move(tx, self.account, self.mailbox, self.uids, self.to)
+
 
 class Expunge(Operation[Expunged], frozen=True, kw_only=True):
     """Removes the messages among `uids` (None: all) that are \\Deleted, or all of them."""
@@ -118,6 +177,9 @@ class Expunge(Operation[Expunged], frozen=True, kw_only=True):
     uids: list[tuple[int, int]] | None = None
     only_deleted: bool = True
 
+    def apply(self, tx: Transaction) -> Expunged:
+        return changing.expunge(tx, self.account, self.mailbox, self.uids, self.only_deleted)
+
 
 class ClaimRecent(Operation[int], frozen=True, kw_only=True):
     """Returns the first \\Recent UID and moves the mark to UIDNEXT (RFC 3501 §2.3.2)."""
@@ -125,6 +187,20 @@ class ClaimRecent(Operation[int], frozen=True, kw_only=True):
     Result: ClassVar[type] = int
     account: int
     mailbox: int
+
+    def apply(self, tx: Transaction) -> int:
+        row = tx.first(
+            "SELECT first_recent, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
+            (self.account, self.mailbox),
+        )
+        if row is None:
+            raise tree.no_mailbox(self.mailbox)
+        if row[0] != row[1]:
+            tx.execute(
+                "UPDATE mailbox SET first_recent = uidnext WHERE account = ? AND mailbox = ?",
+                (self.account, self.mailbox),
+            )
+        return int(row[0])
 
 
 __all__ = [

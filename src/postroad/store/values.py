@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -39,6 +39,43 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     preview: str
     sent: int
     """The Date: field as unix seconds (0 when there is none): SENTSINCE, SORT DATE."""
+
+
+class Summary(Protocol):
+    """What `message.summary.summarize` found in head + octets."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def envelope(self) -> bytes: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def bodystructure(self) -> bytes: ...
+    @property
+    def header(self) -> bytes: ...
+    @property
+    def structure(self) -> bytes: ...
+    @property
+    def preview(self) -> str: ...
+    @property
+    def sent(self) -> int: ...
+
+
+def content_of(summary: Summary, blob: BlobRef, head: bytes) -> Content:
+    """The content of a message from its summary, which describes `head` and the blob together."""
+    return Content(
+        blob=blob,
+        head=head,
+        size=summary.size,
+        envelope=summary.envelope,
+        body=summary.body,
+        bodystructure=summary.bodystructure,
+        header=summary.header,
+        structure=summary.structure,
+        preview=summary.preview,
+        sent=summary.sent,
+    )
 
 
 class Want(IntFlag):

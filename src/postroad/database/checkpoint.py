@@ -1,0 +1,74 @@
+"""Moving the WAL into the database file without making commits wait.
+
+A thread of its own runs passive checkpoints on its own connection: they copy pages and sync while
+the writer goes on. The WAL can only start anew when everything in it was copied and nobody
+writes, so past `WAL_OCTETS_MAX` the writer itself finishes the (then short) rest between two
+groups. Both are hints to SQLite: correctness does not depend on them.
+Source: https://sqlite.org/wal.html §2.3.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import apsw
+
+from postroad.database.connection import PAGE_OCTETS, open_checkpointer
+
+PASSIVE_PAGES = (8 << 20) // PAGE_OCTETS
+"""A passive checkpoint for each so many new pages of WAL."""
+RESTART_PAGES = (64 << 20) // PAGE_OCTETS
+"""Past this the WAL is made to start anew."""
+IDLE_S = 5.0
+"""After so long without a commit, what is left is copied too."""
+
+
+class Checkpointer:
+    def __init__(self, data_dir: Path, writer: apsw.Connection) -> None:
+        self._writer = writer
+        self._connection = open_checkpointer(data_dir)
+        self._pages = 0
+        self._copied_at = 0
+        self._wake = threading.Event()
+        self._stopping = False
+        writer.set_wal_hook(self._wal_grew)
+        self._thread = threading.Thread(target=self._run, name="postroad-checkpoint", daemon=True)
+        self._thread.start()
+
+    def _wal_grew(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        if pages < self._pages:
+            self._copied_at = 0  # it has started anew
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def after_commit(self) -> None:
+        """On the writer's thread, between groups."""
+        if self._pages - self._copied_at > PASSIVE_PAGES:
+            self._copied_at = self._pages
+            self._wake.set()
+        if self._pages > RESTART_PAGES:
+            try:
+                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            except apsw.Error:
+                pass  # a reader is in the way, or the disk: the next group tries again
+            self._pages = self._copied_at = 0
+
+    def _run(self) -> None:
+        while not self._stopping:
+            busy = self._wake.wait(IDLE_S)
+            self._wake.clear()
+            if self._stopping:
+                break
+            if busy or self._pages != self._copied_at:
+                self._copied_at = self._pages
+                try:
+                    self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                except apsw.Error:
+                    continue  # busy or a full disk: the WAL keeps everything, try again later
+        self._connection.close()
+
+    def close(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()

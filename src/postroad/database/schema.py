@@ -1,0 +1,59 @@
+"""The tables, as numbered migrations that are applied in order, each in one transaction.
+
+A migration is `migrations/NNNN_name.sql`; the number of the last one applied is SQLite's
+`user_version`. A migration that was released is never edited.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import apsw
+
+from postroad.mail.errors import Fault, StateError
+
+ACCOUNT_TABLES = (
+    "counter",
+    "mailbox",
+    "subscription",
+    "keyword",
+    "message",
+    "expunged",
+    "content",
+    "shared",
+    "credential",
+    "account",
+)
+"""Every table of user data: what goes when an account goes."""
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(number, SQL) of every migration, ascending and without gaps from 1."""
+    folder = resources.files("postroad.database") / "migrations"
+    found = sorted(
+        (int(item.name[:4]), item.read_text("utf-8"))
+        for item in folder.iterdir()
+        if item.name.endswith(".sql")
+    )
+    assert [number for number, _ in found] == list(range(1, len(found) + 1))
+    return found
+
+
+def migrate(connection: apsw.Connection) -> int:
+    """Brings the database to the newest version; returns it.
+
+    Raises: StateError(CONFLICT) for a database of a newer Postroad: going back would lose data.
+    """
+    known = migrations()
+    have = int(connection.pragma("user_version") or 0)
+    if have > len(known):
+        raise StateError(
+            Fault.CONFLICT,
+            f"the data was written by a newer Postroad (version {have} of the tables, this one "
+            f"knows {len(known)}): run that one, or restore a backup",
+        )
+    for number, sql in known[have:]:
+        with connection:
+            connection.execute(sql)
+            connection.pragma("user_version", number)
+    return len(known)

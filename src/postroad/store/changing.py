@@ -1,0 +1,346 @@
+"""Applying changes to messages: append, flags, copy, move, expunge.
+
+Many messages change by few statements: the messages in question are first picked into a
+temporary table, then each step is one statement over it. Counters of the mailbox are kept by
+sums over the same table. Runs on the writer, inside a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from postroad.database.contract import Notice, Topic, Transaction
+from postroad.mail.errors import Fault, StateError
+from postroad.mail.flags import Flag
+from postroad.mail.uidset import UIDSet
+from postroad.store import keywords as words
+from postroad.store.tree import next_modseq, no_mailbox, release_contents
+from postroad.store.values import (
+    Appended,
+    Content,
+    Copied,
+    Expunged,
+    FlagChange,
+    FlagMode,
+    FlagsStored,
+)
+
+UID_MAX = 0xFFFFFFFF  # RFC 3501 §2.3.1.1
+SEEN = int(Flag.SEEN)
+DELETED = int(Flag.DELETED)
+ALL_FLAGS = int(Flag.SEEN | Flag.ANSWERED | Flag.FLAGGED | Flag.DELETED | Flag.DRAFT)
+Ranges = Sequence[tuple[int, int]]
+
+_GROW = (
+    "UPDATE mailbox SET uidnext = uidnext + 1, highestmodseq = ?, messages = messages + 1,"
+    " unseen = unseen + ?, deleted = deleted + ?, size = size + ?"
+    " WHERE account = ? AND mailbox = ? RETURNING uidnext - 1, uidvalidity"
+)
+_ADD_CONTENT = (
+    "INSERT INTO content (account, blob, head, sent, envelope, body, bodystructure, structure,"
+    " preview, header) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING heap"
+)
+_PICK = (
+    "INSERT INTO picked SELECT uid, modseq, flags, keywords, internal_date, size, heap"
+    " FROM message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
+)
+
+
+def delivered_before(tx: Transaction, message: str, account: int) -> Appended | None:
+    row = tx.first(
+        "SELECT mailbox, uidvalidity, uid, modseq FROM delivery WHERE message = ? AND account = ?",
+        (message, account),
+    )
+    if row is None:
+        return None
+    return Appended(mailbox=row[0], uidvalidity=row[1], uid=row[2], modseq=row[3])
+
+
+def delivery_mailbox(tx: Transaction, account: int, special_use: str) -> int:
+    """Where a delivery goes: the mailbox with this use, else INBOX."""
+    row = None
+    if special_use:
+        row = tx.first(
+            "SELECT mailbox FROM mailbox WHERE account = ? AND special_use = ? ORDER BY mailbox",
+            (account, special_use),
+        )
+    if row is None:
+        row = tx.first(
+            "SELECT mailbox FROM mailbox WHERE account = ? AND name = 'INBOX'", (account,)
+        )
+    if row is None:
+        raise StateError(Fault.NONEXISTENT, "there is no such account")
+    return int(row[0])
+
+
+def add(
+    tx: Transaction,
+    account: int,
+    mailbox: int,
+    content: Content,
+    flags: int,
+    keywords: tuple[bytes, ...],
+    internal_date: int,
+) -> Appended:
+    """One new message, under the next UID."""
+    modseq = next_modseq(tx, account)
+    flags &= ALL_FLAGS
+    row = tx.first(
+        _GROW,
+        (
+            modseq,
+            not flags & SEEN,
+            bool(flags & DELETED),
+            content.size,
+            account,
+            mailbox,
+        ),
+    )
+    if row is None:
+        raise no_mailbox(mailbox)
+    uid, uidvalidity = row
+    if uid > UID_MAX:
+        raise StateError(Fault.LIMIT, "this mailbox has given out every UID: use another one")
+    spelt = words.pack(words.spell(tx, account, mailbox, keywords)) if keywords else b""
+    heap = tx.first(
+        _ADD_CONTENT,
+        (
+            account,
+            content.blob,
+            content.head,
+            content.sent,
+            content.envelope,
+            content.body,
+            content.bodystructure,
+            content.structure,
+            content.preview,
+            content.header,
+        ),
+    )
+    assert heap is not None
+    tx.execute(
+        "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap[0]),
+    )
+    tx.sync_blob(content.blob)
+    tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
+    return Appended(mailbox=mailbox, uidvalidity=uidvalidity, uid=uid, modseq=modseq)
+
+
+def check_validity(tx: Transaction, account: int, mailbox: int, expected: int) -> None:
+    row = tx.first(
+        "SELECT uidvalidity FROM mailbox WHERE account = ? AND mailbox = ?", (account, mailbox)
+    )
+    if row is None or row[0] != expected:
+        raise no_mailbox(mailbox)
+
+
+# -- flags --------------------------------------------------------------------------------------
+
+
+def _new_flags(old: int, mode: int, flags: int) -> int:
+    if mode == FlagMode.ADD:
+        return old | flags
+    if mode == FlagMode.REMOVE:
+        return old & ~flags
+    return flags
+
+
+def _new_keywords(old: bytes, mode: int, change: frozenset[bytes]) -> bytes:
+    have = frozenset(words.unpack(old))
+    if mode == FlagMode.ADD:
+        have |= change
+    elif mode == FlagMode.REMOVE:
+        have -= change
+    else:
+        have = change
+    words.check_count(have)
+    return words.pack(have)
+
+
+def store_flags(
+    tx: Transaction,
+    account: int,
+    mailbox: int,
+    uids: Ranges,
+    mode: int,
+    flags: int,
+    keywords: tuple[bytes, ...],
+    unchangedsince: int,
+) -> FlagsStored:
+    """Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (one modseq for all that one command changed)."""
+    mode = FlagMode(mode)
+    flags &= ALL_FLAGS
+    _require(tx, account, mailbox)
+    change = words.spell(tx, account, mailbox, keywords) if keywords else frozenset()
+    modseq = next_modseq(tx, account)
+    changed: list[FlagChange] = []
+    modified: list[int] = []
+    unseen = deleted = 0
+    spelt: dict[bytes, bytes] = {}
+    for low, high in UIDSet.of_ranges(uids).ranges:
+        for uid, was, old, old_words in tx.execute(
+            "SELECT uid, modseq, flags, keywords FROM message"
+            " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?",
+            (account, mailbox, low, high),
+        ):
+            if 0 <= unchangedsince < was:
+                modified.append(uid)
+                continue
+            new = _new_flags(old, mode, flags)
+            new_words = spelt.get(old_words)
+            if new_words is None:
+                new_words = _new_keywords(old_words, mode, change)
+                spelt[old_words] = new_words
+            if new == old and new_words == old_words:
+                continue
+            unseen += bool(old & SEEN) - bool(new & SEEN)
+            deleted += bool(new & DELETED) - bool(old & DELETED)
+            changed.append(FlagChange(uid, modseq, new, words.unpack(new_words)))
+            tx.execute(
+                "UPDATE message SET modseq = ?, flags = ?, keywords = ?"
+                " WHERE account = ? AND mailbox = ? AND uid = ?",
+                (modseq, new, new_words, account, mailbox, uid),
+            )
+    if changed:
+        tx.execute(
+            "UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ?"
+            " WHERE account = ? AND mailbox = ?",
+            (modseq, unseen, deleted, account, mailbox),
+        )
+        tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
+    return FlagsStored(changed=changed, modified=list(UIDSet.of(modified).ranges), modseq=modseq)
+
+
+def _require(tx: Transaction, account: int, mailbox: int) -> tuple[int, int]:
+    """(uidvalidity, uidnext)"""
+    row = tx.first(
+        "SELECT uidvalidity, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
+        (account, mailbox),
+    )
+    if row is None:
+        raise no_mailbox(mailbox)
+    return row[0], row[1]
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+
+def _pick(tx: Transaction, account: int, mailbox: int, uids: Ranges | None) -> tuple[int, ...]:
+    """Picks the messages; returns (count, unseen, deleted, octets) of them."""
+    tx.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS picked (uid INTEGER PRIMARY KEY, modseq INTEGER,"
+        " flags INTEGER, keywords BLOB, internal_date INTEGER, size INTEGER, heap INTEGER)"
+    )
+    tx.execute("DELETE FROM picked")
+    ranges = ((1, UID_MAX),) if uids is None else UIDSet.of_ranges(uids).ranges
+    for low, high in ranges:
+        tx.execute(_PICK, (account, mailbox, low, high))
+    return _sums(tx)
+
+
+def _sums(tx: Transaction) -> tuple[int, ...]:
+    row = tx.first(
+        f"SELECT count(*), coalesce(sum(flags & {SEEN} = 0), 0),"
+        f" coalesce(sum(flags & {DELETED} <> 0), 0), coalesce(sum(size), 0) FROM picked"
+    )
+    assert row is not None
+    return row
+
+
+def _picked_uids(tx: Transaction) -> UIDSet:
+    return UIDSet.of(uid for (uid,) in tx.execute("SELECT uid FROM picked"))
+
+
+def _insert_picked(
+    tx: Transaction, account: int, to: int, modseq: int, sums: tuple[int, ...]
+) -> tuple[int, list[tuple[int, int]]]:
+    """Puts what is picked into `to` under new UIDs, in the order of the old ones."""
+    uidvalidity, uidnext = _require(tx, account, to)
+    count, unseen, deleted, octets = sums
+    if uidnext + count - 1 > UID_MAX:
+        raise StateError(Fault.LIMIT, "this mailbox has given out every UID: use another one")
+    tx.execute(
+        "INSERT INTO message SELECT ?, ?, ? + row_number() OVER (ORDER BY uid), ?, flags, keywords,"
+        " internal_date, size, heap FROM picked ORDER BY uid",
+        (account, to, uidnext - 1, modseq),
+    )
+    tx.execute(
+        "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = ?, messages = messages + ?,"
+        " unseen = unseen + ?, deleted = deleted + ?, size = size + ?"
+        " WHERE account = ? AND mailbox = ?",
+        (count, modseq, count, unseen, deleted, octets, account, to),
+    )
+    for (packed,) in tx.execute("SELECT DISTINCT keywords FROM picked WHERE keywords <> x''"):
+        words.spell(tx, account, to, words.unpack(packed))
+    tx.notify(Notice(Topic.MESSAGES, account, to, modseq))
+    return uidvalidity, [(uidnext, uidnext + count - 1)]
+
+
+def _delete_picked(
+    tx: Transaction, account: int, mailbox: int, modseq: int, sums: tuple[int, ...]
+) -> UIDSet:
+    """Takes what is picked out of the mailbox, contents apart."""
+    count, unseen, deleted, octets = sums
+    gone = _picked_uids(tx)
+    tx.execute(
+        "DELETE FROM message WHERE account = ? AND mailbox = ? AND uid IN (SELECT uid FROM picked)",
+        (account, mailbox),
+    )
+    for low, high in gone.ranges:
+        tx.execute(
+            "INSERT INTO expunged VALUES (?, ?, ?, ?, ?)", (account, mailbox, modseq, low, high)
+        )
+    tx.execute(
+        "UPDATE mailbox SET highestmodseq = ?, messages = messages - ?, unseen = unseen - ?,"
+        " deleted = deleted - ?, size = size - ? WHERE account = ? AND mailbox = ?",
+        (modseq, count, unseen, deleted, octets, account, mailbox),
+    )
+    tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
+    return gone
+
+
+def copy(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: int) -> Copied:
+    _require(tx, account, mailbox)
+    uidvalidity, _ = _require(tx, account, to)
+    sums = _pick(tx, account, mailbox, uids)
+    modseq = next_modseq(tx, account)
+    if not sums[0]:
+        return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
+    source = _picked_uids(tx)
+    _, target = _insert_picked(tx, account, to, modseq, sums)
+    tx.execute(
+        "INSERT INTO shared SELECT ?, heap, count(*) FROM picked WHERE true GROUP BY heap"
+        " ON CONFLICT DO UPDATE SET extra = extra + excluded.extra",
+        (account,),
+    )
+    return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
+
+
+def move(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: int) -> Copied:
+    """uids None: all. Contents are not touched."""
+    _require(tx, account, mailbox)
+    uidvalidity, _ = _require(tx, account, to)
+    sums = _pick(tx, account, mailbox, uids)
+    modseq = next_modseq(tx, account)
+    if not sums[0]:
+        return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
+    _, target = _insert_picked(tx, account, to, modseq, sums)
+    source = _delete_picked(tx, account, mailbox, modseq, sums)
+    return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
+
+
+def expunge(
+    tx: Transaction, account: int, mailbox: int, uids: Ranges | None, only_deleted: bool
+) -> Expunged:
+    _require(tx, account, mailbox)
+    sums = _pick(tx, account, mailbox, uids)
+    if only_deleted and sums[0] != sums[2]:
+        tx.execute(f"DELETE FROM picked WHERE flags & {DELETED} = 0")
+        sums = _sums(tx)
+    modseq = next_modseq(tx, account)
+    if not sums[0]:
+        return Expunged(uids=[], modseq=modseq)
+    gone = _delete_picked(tx, account, mailbox, modseq, sums)
+    release_contents(tx, account, "SELECT heap FROM picked")
+    return Expunged(uids=list(gone.ranges), modseq=modseq)

@@ -1,0 +1,195 @@
+"""Reading mailboxes, messages and changes. Implements `store.contract.Store`.
+
+Point reads and slices on the caller's thread; nothing is held open between two calls.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from itertools import starmap
+
+from postroad.database.contract import Database, Row
+from postroad.mail.flags import Flag
+from postroad.mail.uidset import UIDSet
+from postroad.store import keywords as words
+from postroad.store.contract import Blobs
+from postroad.store.names import canonical
+from postroad.store.values import Changes, Mailbox, MessageRow, Want
+
+_MAILBOX = (
+    "SELECT m.account, m.mailbox, m.name, m.uidvalidity, m.uidnext, m.highestmodseq, m.messages,"
+    " m.unseen, m.deleted, m.size, m.first_recent, m.special_use,"
+    " EXISTS (SELECT 1 FROM subscription AS s WHERE s.account = m.account AND s.name = m.name)"
+    " FROM mailbox AS m WHERE m.account = ?"
+)
+_COLUMNS: dict[Want, tuple[str, ...]] = {
+    Want.ENVELOPE: ("envelope",),
+    Want.BODY: ("body",),
+    Want.BODYSTRUCTURE: ("bodystructure",),
+    Want.HEADER: ("header",),
+    Want.OCTETS: ("blob", "head", "structure"),
+    Want.PREVIEW: ("preview",),
+    Want.SENT: ("sent",),
+}
+_HEAP_COLUMNS = (
+    "envelope",
+    "body",
+    "bodystructure",
+    "header",
+    "blob",
+    "head",
+    "structure",
+    "preview",
+    "sent",
+)
+"""In the order of `MessageRow`'s fields."""
+_FLAGS = tuple(Flag(bits) for bits in range(32))
+
+
+def _select(want: Want) -> str:
+    """The statement that reads what is wanted of a range of messages."""
+    base = "SELECT m.uid, m.modseq, m.flags, m.keywords, m.internal_date, m.size, m.heap"
+    where = " WHERE m.account = ? AND m.mailbox = ? AND m.uid BETWEEN ? AND ?"
+    if not want:
+        return f"{base} FROM message AS m{where} ORDER BY m.uid LIMIT ?"
+    wanted = {name for bit, names in _COLUMNS.items() if want & bit for name in names}
+    last = max(_HEAP_COLUMNS.index(name) for name in wanted)
+    columns = ", ".join(
+        f"c.{name}" if name in wanted else "NULL" for name in _HEAP_COLUMNS[: last + 1]
+    )
+    return (
+        f"{base}, {columns} FROM message AS m CROSS JOIN content AS c ON c.heap = m.heap{where}"
+        " ORDER BY m.uid LIMIT ?"
+    )
+
+
+_SELECT = tuple(_select(Want(bits)) for bits in range(128))
+
+
+def _message(
+    uid: int, modseq: int, flags: int, packed: bytes, date: int, size: int, heap: int, *rest: object
+) -> MessageRow:
+    keywords = words.unpack(packed) if packed else ()
+    return MessageRow(uid, modseq, _FLAGS[flags], keywords, date, size, heap, *rest)  # type: ignore[arg-type]  # the columns of _select, in order
+
+
+def _mailbox(row: Row) -> Mailbox:
+    return Mailbox(
+        account=row[0],
+        mailbox=row[1],
+        name=row[2],
+        uidvalidity=row[3],
+        uidnext=row[4],
+        highestmodseq=row[5],
+        messages=row[6],
+        unseen=row[7],
+        deleted=row[8],
+        size=row[9],
+        first_recent=row[10],
+        special_use=row[11],
+        subscribed=bool(row[12]),
+    )
+
+
+class MailStore:
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._database = database
+        self.blobs = blobs
+
+    def mailboxes(self, account: int) -> list[Mailbox]:
+        rows = self._database.execute(_MAILBOX + " ORDER BY m.name <> 'INBOX', m.name", (account,))
+        return [_mailbox(row) for row in rows]
+
+    def subscriptions(self, account: int) -> list[str]:
+        rows = self._database.execute(
+            "SELECT name FROM subscription WHERE account = ? ORDER BY name <> 'INBOX', name",
+            (account,),
+        )
+        return [name for (name,) in rows]
+
+    def mailbox(self, account: int, name: str) -> Mailbox | None:
+        row = self._database.first(_MAILBOX + " AND m.name = ?", (account, canonical(name)))
+        return None if row is None else _mailbox(row)
+
+    def mailbox_by_id(self, account: int, mailbox: int) -> Mailbox | None:
+        row = self._database.first(_MAILBOX + " AND m.mailbox = ?", (account, mailbox))
+        return None if row is None else _mailbox(row)
+
+    def keywords(self, account: int, mailbox: int) -> tuple[bytes, ...]:
+        """Every keyword that was ever used in the mailbox, as it is spelt there."""
+        rows = self._database.execute(
+            "SELECT word FROM keyword WHERE account = ? AND mailbox = ?", (account, mailbox)
+        )
+        return tuple(word for (word,) in rows)
+
+    def open(self, account: int, mailbox: int) -> tuple[Mailbox, array[int]] | None:
+        with self._database.snapshot():
+            found = self.mailbox_by_id(account, mailbox)
+            if found is None:
+                return None
+            rows = self._database.execute(
+                "SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid",
+                (account, mailbox),
+            )
+            return found, array("L", [uid for (uid,) in rows])
+
+    def messages(
+        self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
+    ) -> Iterator[list[MessageRow]]:
+        sql = _SELECT[want]
+        execute = self._database.execute
+        batch: list[MessageRow] = []
+        for low, high in uids.ranges:
+            start = low
+            while start <= high:
+                room = slice - len(batch)
+                rows = list(starmap(_message, execute(sql, (account, mailbox, start, high, room))))
+                batch += rows
+                if len(rows) < room:
+                    break
+                yield batch
+                start = batch[-1].uid + 1
+                batch = []
+        if batch:
+            yield batch
+
+    def changes(self, account: int, mailbox: int, since: int) -> Changes | None:
+        with self._database.snapshot():
+            row = self._database.first(
+                "SELECT highestmodseq, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
+                (account, mailbox),
+            )
+            if row is None:
+                return None
+            if row[0] <= since:
+                return Changes((), UIDSet(), row[0], row[1])
+            changed = self._database.execute(
+                "SELECT uid, modseq, flags, keywords, internal_date, size, heap FROM message"
+                " WHERE account = ? AND mailbox = ? AND modseq > ? ORDER BY uid",
+                (account, mailbox, since),
+            )
+            vanished = self._database.execute(
+                "SELECT low, high FROM expunged WHERE account = ? AND mailbox = ? AND modseq > ?",
+                (account, mailbox, since),
+            )
+            return Changes(
+                tuple(starmap(_message, changed)), UIDSet.of_ranges(vanished), row[0], row[1]
+            )
+
+    def octets(self, row: MessageRow) -> bytes:
+        assert row.blob is not None and row.head is not None, "read the row with Want.OCTETS"
+        octets = self.blobs.read(row.blob)
+        return row.head + octets if row.head else octets
+
+    def octets_range(self, row: MessageRow, start: int, stop: int) -> bytes:
+        assert row.blob is not None and row.head is not None, "read the row with Want.OCTETS"
+        size = len(row.head)
+        start = max(start, 0)
+        if stop <= start:
+            return b""
+        if stop <= size:
+            return row.head[start:stop]
+        if start >= size:
+            return self.blobs.read_range(row.blob, start - size, stop - size)
+        return row.head[start:] + self.blobs.read_range(row.blob, 0, stop - size)
