@@ -156,6 +156,10 @@ class Courier:
         """How many transactions the present connection has carried."""
         return self._session.transactions if self._session is not None else 0
 
+    @property
+    def is_connected(self) -> bool:
+        return self._session is not None and self._session.is_usable
+
     async def deliver(self, parcel: Parcel, note: Callable[[Event], None]) -> dict[int, Outcome]:
         """An outcome for each recipient. note: is told what happened on the way."""
         self.last_failure = None
@@ -211,6 +215,12 @@ class Courier:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def abort(self) -> None:
+        """Drops the connection without a word."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.abort()
 
     # -- Hosts --------------------------------------------------------------------------------
     async def _targets(

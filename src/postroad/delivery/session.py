@@ -180,6 +180,9 @@ class Session:
         finally:
             await self._stream.close()
 
+    def abort(self) -> None:
+        self._stream.abort()
+
     # -- Talking ------------------------------------------------------------------------------
     async def _introduce(self, tls: SSLContext | None) -> Unreached | TLSBroken | None:
         try:
