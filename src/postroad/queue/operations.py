@@ -10,6 +10,9 @@ from postroad.database.contract import Notice, Operation, Topic, Transaction
 from postroad.mail.errors import Fault, StateError
 from postroad.store.values import BlobRef
 
+FORGOTTEN_ROWS_MAX = 2000
+"""In one unit: the writer serves others in between."""
+
 
 class QueuedPath(msgspec.Struct, frozen=True, kw_only=True):
     """One recipient of a queued message, as it is accepted."""
@@ -196,6 +199,29 @@ class Remember(Operation[None], frozen=True, kw_only=True):
                 "INSERT INTO history (message, at, records) VALUES (?, ?, ?)",
                 (self.message, self.records[-1][0], msgspec.msgpack.encode(self.records)),
             )
+
+
+class Forget(Operation[int], frozen=True, kw_only=True):
+    """Drops history written before `before` (unix seconds) and what message ids before
+    `message` have done, some thousand rows at most. Returns how many; again until it is 0."""
+
+    Result: ClassVar[type] = int
+    before: float
+    message: str
+
+    def apply(self, tx: Transaction) -> int:
+        tx.execute(
+            "DELETE FROM history WHERE number IN"
+            " (SELECT number FROM history ORDER BY number LIMIT ?) AND at < ?",
+            (FORGOTTEN_ROWS_MAX, self.before),
+        )
+        count = tx.changes()
+        tx.execute(
+            "DELETE FROM delivery WHERE (message, account) IN (SELECT message, account"
+            " FROM delivery WHERE message < ? ORDER BY message LIMIT ?)",
+            (self.message, FORGOTTEN_ROWS_MAX),
+        )
+        return count + tx.changes()
 
 
 def _drop_if_done(tx: Transaction, message: str) -> bool:

@@ -92,7 +92,7 @@ class BlobStore:
             ref = parse_ref(blob)
             if isinstance(ref, FileRef):
                 return self._read_file(ref)
-            octets = self._read_record(ref)
+            octets, _ = self.read_with_checksum(ref)
         except (Damaged, OSError) as error:
             raise Unavailable(f"blob {blob}: {error}") from error
         self._last = (blob, octets)
@@ -119,18 +119,19 @@ class BlobStore:
             raise Damaged("its octets have changed")
         return octets
 
-    def _read_record(self, ref: PackRef) -> bytes:
+    def read_with_checksum(self, ref: PackRef) -> tuple[bytes, bytes]:
+        """The octets of a record and the SHA-256 it was written with. Raises: Damaged, OSError."""
         record = _pread(self._pack(ref.pack), ref.stored, ref.offset)
-        kind, stored, _ = check_record(record, ref)
+        kind, stored, sha256 = check_record(record, ref)
         if kind == RAW:
-            return bytes(stored)
+            return bytes(stored), sha256
         try:
             octets = zstd.decompress(stored)
         except zstd.ZstdError as error:
             raise Damaged(str(error)) from error
         if len(octets) != ref.size:
             raise Damaged("its record unpacks to another length")
-        return octets
+        return octets, sha256
 
     def _pack(self, pack: int) -> int:
         """A descriptor of the pack; the least used are closed."""

@@ -66,6 +66,8 @@ CREATE TABLE content (
     bodystructure BLOB NOT NULL, structure BLOB NOT NULL, preview TEXT NOT NULL,
     header BLOB NOT NULL
 );
+-- Blobs that are files of their own (`f...`), few: the sweep asks whether a file is still named.
+CREATE INDEX content_file ON content (blob) WHERE blob >= 'f' AND blob < 'g';
 -- Content that several messages name (copies): how many beyond the first.
 CREATE TABLE shared (
     account INTEGER NOT NULL, heap INTEGER NOT NULL, extra INTEGER NOT NULL,
@@ -86,6 +88,7 @@ CREATE TABLE queue_message (
     smtputf8 INTEGER NOT NULL, ret TEXT, envid TEXT, account INTEGER NOT NULL,
     accepted INTEGER NOT NULL, expires INTEGER NOT NULL, head BLOB NOT NULL
 );
+CREATE INDEX queue_file ON queue_message (blob) WHERE blob >= 'f' AND blob < 'g';
 CREATE TABLE queue_recipient (
     message TEXT NOT NULL, recipient INTEGER NOT NULL, path TEXT NOT NULL, domain TEXT NOT NULL,
     notify TEXT NOT NULL, orcpt TEXT, tries INTEGER NOT NULL, next_attempt INTEGER NOT NULL,
