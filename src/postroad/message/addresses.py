@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 ADDRESSES_MAX = 10_000
 """Of one field; what follows is left out. A header of 1 MB holds some 50,000."""
+TOKENS_MAX = 100_000
+"""Of one field; past it lies no address anyone wrote."""
 
 _ATEXT = rb"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\x80-\xff"
 _DOT_ATOM = rb"[" + _ATEXT + rb"]++(?:\.[" + _ATEXT + rb"]++)*+"
@@ -217,7 +219,7 @@ class _Reader:
             return
         if kind == _SPECIAL and text in b"<,;:":
             self._special(text, token)
-        elif self.angle is None or (kind == _COMMENT and _phrase(self.before) is None):
+        elif self.angle is None or kind == _COMMENT:  # a name where there is no other
             self.before.append(token)
 
     def _special(self, text: bytes, token: Token) -> None:
@@ -262,9 +264,9 @@ def parse_addresses(value: bytes) -> list[MailboxAddress | Group]:
     if at < size:
         reader = _Reader()
         reader.count = len(out)
-        for token in _tokens(value[at:] if at else value):
+        for number, token in enumerate(_tokens(value[at:] if at else value)):
             reader.token(token)
-            if reader.count >= ADDRESSES_MAX:
+            if reader.count >= ADDRESSES_MAX or number >= TOKENS_MAX:
                 break
         else:
             reader.end_address()

@@ -21,8 +21,10 @@ PARAMETERS_MAX = 200
 _TYPE = re.compile(rb"\s*([^\s/;()<>@,\\\":\[\]?=]+)\s*/\s*([^\s/;()<>@,\\\":\[\]?=]+)\s*")
 _TOKEN = re.compile(rb"\s*([^\s;()\",]+)\s*")
 _PARAMETER = re.compile(
-    rb';[\s;]*([^\s=;"()]+)\s*=\s*(?:"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)|([^\s;"()]*))\s*', re.DOTALL
+    rb'[\s;]*+([^\s=;"()]++)\s*+=\s*+(?:"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)|([^\s;"()]*+))',
+    re.DOTALL,
 )
+_GAP = re.compile(rb"[\s;]*+")
 _OPENING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|\(', re.DOTALL)
 
 
@@ -42,12 +44,16 @@ def _uncomment(value: bytes) -> bytes:
 
 
 def parse_parameters(value: bytes, at: int) -> Parameters:
-    """`;name=value` from offset `at` on, names in lower case; what is none is passed over."""
+    """`;name=value` from offset `at` on, names in lower case; what is none is passed over.
+
+    A forgotten semicolon is forgiven: real boundaries have been written that way.
+    """
     out: list[tuple[bytes, bytes]] = []
     while len(out) < PARAMETERS_MAX:
         match = _PARAMETER.match(value, at)
         if match is None:
-            at = value.find(b";", at + 1)
+            gap = _GAP.match(value, at)
+            at = value.find(b";", gap.end() if gap is not None else at)
             if at == -1:
                 break
             continue
@@ -65,11 +71,8 @@ def parse_content_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     if match is None:
         return None
     end = match.end()
-    if end < len(value) and value[end : end + 1] != b";":
-        end = value.find(b";", end)
-        if end == -1:
-            return match[1].lower(), match[2].lower(), ()
-    return match[1].lower(), match[2].lower(), parse_parameters(value, end)
+    parameters = parse_parameters(value, end) if end < len(value) else ()
+    return match[1].lower(), match[2].lower(), parameters
 
 
 def parse_disposition(value: bytes) -> tuple[bytes, Parameters] | None:

@@ -161,12 +161,15 @@ def known_fields(header: bytes) -> Fields:
     Address fields given twice are joined by a comma, so that a second From: cannot hide.
     """
     fields: Fields = {}
+    again: dict[bytes, list[bytes]] = {}
     for name, value in _WANTED.findall(header):
         key = name.lower()
         if key not in fields:
             fields[key] = unfold(value)
         elif key in _ADDRESS_FIELDS:
-            fields[key] += b", " + unfold(value)
+            again.setdefault(key, []).append(unfold(value))
+    for key, values in again.items():
+        fields[key] = b", ".join([fields[key], *values])
     return fields
 
 

@@ -17,12 +17,14 @@ _PREVIEW_OCTETS = 8192
 """Of encoded text that a preview looks at; HTML begins with some KB of styles."""
 _PREVIEW_HTML_OCTETS = 65536
 
-_TRAILING = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
+_TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _SPACE = re.compile(r"[\s\u00ad\u034f\u200b-\u200f\u2060\ufeff\x00-\x1f\x7f]+")
 _HIDDEN = re.compile(
     r"<!--.*?(?:-->|\Z)|<(style|script|head|title)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
 )
-_BLOCK = re.compile(r"</?(?:p|div|br|td|tr|th|li|ul|ol|h[1-6]|table|blockquote)\b[^>]*>", re.I)
+_BLOCK = re.compile(r"</?(?:p|div|br|td|tr|th|li|ul|ol|h[1-6]|table|blockquote)\b[^<>]*+>", re.I)
+_LONG_NUMBER = re.compile(r"&#(?:x[0-9a-f]{7,}|[0-9]{8,});?", re.IGNORECASE)
+"""No character has such a number, and Python refuses to read the longest."""
 _TAG = re.compile(r"<[a-zA-Z/!?][^>]*(?:>|\Z)")
 
 
@@ -47,7 +49,7 @@ def strip_html(text: str) -> str:
     """What a reader sees of HTML, roughly: tags, styles and comments gone, entities resolved."""
     text = _HIDDEN.sub(" ", text)
     text = _BLOCK.sub(" ", text)
-    return html.unescape(_TAG.sub("", text))
+    return html.unescape(_LONG_NUMBER.sub("\ufffd", _TAG.sub("", text)))
 
 
 def preview(octets: bytes, encoding: bytes, charset: bytes | None, subtype: bytes) -> str:

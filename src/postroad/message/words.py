@@ -29,7 +29,8 @@ _ALIASES = {
     "unicode-1-1-utf-7": "utf-7",
     "ansi_x3.4-1968": "ascii",
 }
-_NOT_TEXT = frozenset(("base64", "hex", "quopri", "rot13", "uu", "zlib", "bz2", "idna", "punycode"))
+_NOT_TEXT = frozenset(("idna", "punycode", "unicodeescape", "rawunicodeescape", "undefined"))
+_ASCII_BASED = ("utf-8", "us-ascii", "iso-8859", "windows-125", "koi8")
 
 
 @lru_cache(maxsize=512)
@@ -43,18 +44,17 @@ def codec_name(charset: str) -> str | None:
         info = codecs.lookup(name)
     except (LookupError, ValueError):
         return None
-    if not getattr(info, "_is_text_encoding", True) or info.name in _NOT_TEXT:
-        return None
-    if info.name in ("unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"):
+    if (
+        not getattr(info, "_is_text_encoding", True)
+        or info.name.replace("-", "").replace("_", "") in _NOT_TEXT
+    ):
         return None
     return info.name
 
 
 def decode_charset(octets: bytes, charset: str | None) -> str:
     """Octets of a named charset to text; unknown or unnamed: UTF-8 when legal, else Latin-1."""
-    if octets.isascii() and (
-        charset is None or not charset.lower().startswith(("utf-", "iso-2022", "hz", "unicode"))
-    ):
+    if octets.isascii() and (charset is None or charset.lower().startswith(_ASCII_BASED)):
         return octets.decode("ascii")
     name = codec_name(charset) if charset else None
     if name is not None and name != "ascii":
@@ -106,22 +106,22 @@ def decode_words(value: bytes) -> str:
         return _raw(value)
     value = _GAP.sub(rb"\1", value)
     out: list[str] = []
-    pending = b""
+    pending = bytearray()
     pending_charset: str | None = None
     at = 0
     for match in _WORD.finditer(value):
         charset = match[1].partition(b"*")[0].decode("latin-1").lower()
         octets = decode_base64(match[3]) if match[2] in b"bB" else _decode_q(match[3])
         if pending_charset is not None and (match.start() > at or charset != pending_charset):
-            out.append(decode_charset(pending, pending_charset))
-            pending = b""
+            out.append(decode_charset(bytes(pending), pending_charset))
+            pending.clear()
         if match.start() > at:
             out.append(_raw(value[at : match.start()]))
         pending += octets
         pending_charset = charset
         at = match.end()
     if pending_charset is not None:
-        out.append(decode_charset(pending, pending_charset))
+        out.append(decode_charset(bytes(pending), pending_charset))
     if at < len(value):
         out.append(_raw(value[at:]))
     return "".join(out)
