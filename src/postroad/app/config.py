@@ -134,8 +134,8 @@ class DNS(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = ()
     timeout_s: Annotated[
-        float, Meta(gt=0, le=60, description="How long one question may take, retries included.")
-    ] = 5.0
+        float, Meta(gt=0, le=60, description="How long one try waits; there are three.")
+    ] = 3.0
 
 
 class Delivery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -173,14 +173,16 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(ge=100, le=100_000, description="Recipients of one message (RFC 5321: 100 at least)."),
     ] = limits.SMTP_RECIPIENTS_MAX
     connections: Annotated[
-        int, Meta(ge=1, description="Open connections of one process, all services together.")
-    ] = 10_000
+        int, Meta(ge=1, description="Open connections of each service, in each worker.")
+    ] = 20_000
     connections_per_address: Annotated[
         int,
         Meta(
-            ge=1, description="Open connections of one process from one address (loopback exempt)."
+            ge=1,
+            description="The same from one address; loopback is exempt. A provider's NAT or a "
+            "mail program with many folders stays below the default, a flood does not.",
         ),
-    ] = 100
+    ] = 50
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

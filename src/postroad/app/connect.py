@@ -1,0 +1,87 @@
+"""How a command reaches the data: through the running server, or as its own writer without one.
+
+Whoever holds the data directory's lock writes. A command that finds the lock free takes it for
+as long as it runs; otherwise the server that has it does the writing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from postroad.admin.books import Books
+from postroad.app.config import Config, load, locate
+from postroad.mail.errors import Fault, StateError, Unavailable
+
+if TYPE_CHECKING:
+    from postroad.database.contract import Database
+
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 2.0
+"""Of a server that holds the lock: one that is starting does not answer yet."""
+_RETRY_S = 0.1
+
+
+def configured(config_file: str | None) -> Config:
+    """Raises: ConfigError."""
+    return load(locate(config_file))
+
+
+@asynccontextmanager
+async def books_of(config: Config) -> AsyncIterator[Books]:
+    """The books of the server, running or not.
+
+    Raises: Unavailable; StateError(INUSE) when another process has the lock and does not answer.
+    """
+    import asyncio
+
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    while True:
+        try:
+            database, served, close = await _open(config.data_dir)
+            break
+        except StateError as error:
+            # a server that is starting or stopping, or another command
+            if error.fault is not Fault.INUSE or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_RETRY_S)
+    try:
+        yield books_over(database, config.server.hostname, served=served)
+    finally:
+        await close()
+
+
+def books_over(database: Database, hostname: str, *, served: bool) -> Books:
+    from postroad.directory.reading import MailDirectory
+    from postroad.queue.reading import MailQueue
+
+    return Books(
+        database=database,
+        directory=MailDirectory(database, hostname),
+        queue=MailQueue(database),
+        served=served,
+    )
+
+
+async def _open(data_dir: Path) -> tuple[Database, bool, Callable[[], Awaitable[None]]]:
+    """Database, whether a server does the writing, and how to let go of it."""
+    if not data_dir.is_dir():
+        raise Unavailable(f"{data_dir} does not exist. Make it with postroad init")
+    from postroad.database.local import LocalDatabase
+
+    try:
+        local = LocalDatabase.open(data_dir)
+        return local, False, local.close
+    except StateError as error:
+        if error.fault is not Fault.INUSE:
+            raise
+        from postroad.database.remote import RemoteDatabase
+
+        try:
+            remote = await RemoteDatabase.connect(data_dir, timeout_s=ANSWER_TIMEOUT_S)
+        except Unavailable:
+            raise error from None
+        return remote, True, remote.close

@@ -1,0 +1,52 @@
+"""What a domain publishes in DNS, printed: a piece of a zone file, a table, or JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from postroad.app.config import Config
+from postroad.app.terminal import print_json, print_table
+
+if TYPE_CHECKING:
+    from postroad.directory.contract import Directory
+    from postroad.dns.records import Record
+
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+
+
+def records_of(directory: Directory, config: Config, domain: str) -> list[Record]:
+    from postroad.dns.records import wanted_records
+
+    addresses = [a for a in config.listen.addresses if a not in ANY_ADDRESS]
+    keys = directory.signing_keys(domain)
+    return wanted_records(
+        domain=domain,
+        hostname=config.server.hostname,
+        addresses=addresses,
+        dkim=[(key.selector, key.algorithm, key.public) for key in keys],
+    )
+
+
+def print_records(records: Sequence[Record], as_json: bool, *, only_table: bool = False) -> None:
+    """The zone fragment to standard output; a table for people goes with it on a terminal."""
+    from postroad.dns.records import render_zone
+
+    if as_json:
+        print_json(records)
+        return
+    if only_table:
+        _table(records)
+        return
+    click.echo(render_zone(records), nl=False)
+    if sys.stdout.isatty():
+        click.echo()
+        _table(records)
+
+
+def _table(records: Sequence[Record]) -> None:
+    rows = [(r.name, r.type, r.value) for r in records]
+    print_table(("NAME", "TYPE", "VALUE"), rows, "No record.")
