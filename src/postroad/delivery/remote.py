@@ -15,7 +15,8 @@ Source: RFC 5321 §5.1, §4.5.3.1.10 (552 for too many recipients), RFC 7504 §3
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -169,47 +170,57 @@ class Courier:
             return dict.fromkeys(parcel.recipients, Failed(reply))
         outcomes: dict[int, Outcome] = {}
         left = list(parcel.recipients)
-        failure: Outcome = defer("4.4.1", f"No host of {self._domain} could be reached")
         if self._session is not None and self._session.is_usable:
             left, _ = await self._carry(self._session, parcel, left, outcomes, note)
-        if left:
-            await self.close()
-        refusals: list[Reply] = []
+        if not left:
+            return outcomes
+        await self.close()
+        async with aclosing(self._targets(parcel.message, note)) as targets:
+            await self._try_targets(targets, parcel, left, outcomes, note)
+        return outcomes
+
+    async def _try_targets(
+        self,
+        targets: AsyncIterator[Target | Deferred | Failed],
+        parcel: Parcel,
+        left: list[int],
+        outcomes: dict[int, Outcome],
+        note: Callable[[Event], None],
+    ) -> None:
+        """Target after target until nobody is left; who is left at the end has the last failure."""
+        failure: Deferred | Failed = defer("4.4.1", f"No host of {self._domain} could be reached")
+        refusals: list[int] = []
         opened = False
-        async for target in self._targets(parcel.message, note):
-            if not left:
-                break
+        async for target in targets:
             if not isinstance(target, Target):
                 failure = target
-                refusals.append(target.reply)
+                refusals.append(target.reply.code)
                 continue
             session = await self._open(target, parcel.message, note)
+            peer: Peer | None = None
             if isinstance(session, Session):
                 self._session = session
                 opened = True
                 left, reply = await self._carry(session, parcel, left, outcomes, note)
                 if not left:
-                    break
+                    return
                 await self.close()
-                failure = Deferred(reply)
-                refusals.append(reply)
             else:
                 reply = session.reply
-                peer = Peer(host=target.host, address=target.address)
-                failure = Deferred(_temporary(reply), peer if session.by_peer else None)
-                refusals.append(reply)
+                if session.by_peer:
+                    peer = Peer(host=target.host, address=target.address)
+            failure = Deferred(_temporary(reply), peer)
+            refusals.append(reply.code)
             note(
                 HostPassedOver(
                     message=parcel.message, host=target.host, address=target.address, reply=reply
                 )
             )
-        if left:
-            if refusals and all(reply.code == 521 for reply in refusals):
-                failure = Failed(refusals[-1], failure.peer)  # RFC 7504 §3: never takes mail
-            outcomes.update(dict.fromkeys(left, failure))
-            if not opened and isinstance(failure, Deferred):
-                self.last_failure = failure.reply
-        return outcomes
+        if refusals and set(refusals) == {521}:  # RFC 7504 §3: nobody there ever takes mail
+            failure = Failed(_never(failure.reply), failure.peer)
+        outcomes.update(dict.fromkeys(left, failure))
+        if not opened and isinstance(failure, Deferred):
+            self.last_failure = failure.reply
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -225,7 +236,7 @@ class Courier:
     # -- Hosts --------------------------------------------------------------------------------
     async def _targets(
         self, message: str, note: Callable[[Event], None]
-    ) -> AsyncIterator[Target | Deferred | Failed]:
+    ) -> AsyncGenerator[Target | Deferred | Failed, None]:
         """Addresses to dial, best first; an Outcome where DNS leads nowhere."""
         road = self._road
         hosts = await find_hosts(road.resolver, self._domain, road.hostname, road.jitter)
@@ -330,6 +341,11 @@ def _temporary(reply: Reply) -> Reply:
     if not reply.is_permanent:
         return reply
     return Reply.of(451, "4.3.2", f"The host refuses us: {reply}")
+
+
+def _never(reply: Reply) -> Reply:
+    """RFC 7504 §3, RFC 3463 §3.4 (X.3.2)."""
+    return Reply.of(521, "5.3.2", f"No host of the domain accepts mail: {reply.text}")
 
 
 def _transaction(parcel: Parcel, numbers: list[int]) -> Transaction:

@@ -75,9 +75,6 @@ class Lane:
     def workers(self) -> int:
         return self.starting + len(self.couriers)
 
-    def connected_beside(self, courier: Courier) -> int:
-        return sum(other.is_connected for other in self.couriers if other is not courier)
-
 
 class OctetBudget:
     """How many octets of messages may be in memory; whoever asks for more waits."""
@@ -382,10 +379,11 @@ class QueueRunner:
         if failure is None:
             if lane.failure is not None and courier.is_connected:
                 lane.failure = None
+                lane.limit = self._per_destination_max
                 self._dispatch(lane)
             return True
-        others = lane.connected_beside(courier)
-        if others:
+        others = len(lane.couriers) - 1
+        if others:  # they have a connection, or will find out that nobody gets one
             lane.limit = others
             lane.jobs.appendleft(attempt)
             return False
