@@ -112,7 +112,7 @@ def parse_list(tag: bytes, scan: Scanner, uid: bool) -> List:
         patterns.append(_decoded(scan.pattern()))
     returns: frozenset[bytes] = frozenset()
     status: tuple[bytes, ...] = ()
-    if scan.skip(b" "):
+    if scan.skip(b" ") and not scan.at_end:
         extended = True
         if scan.word("RETURN") != b"RETURN":
             raise ProtocolError("RETURN expected")

@@ -160,7 +160,7 @@ for _atom, _flag in FLAG_BY_ATOM.items():
     _SIMPLE[_atom[1:].upper()] = HasFlag(_flag)
     _SIMPLE[b"UN" + _atom[1:].upper()] = Not(HasFlag(_flag))
 _FIELDS = {b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT"}
-_DATES = {
+_DATES: dict[bytes, tuple[type[Arrived] | type[Sent], When]] = {
     b"BEFORE": (Arrived, When.BEFORE),
     b"ON": (Arrived, When.ON),
     b"SINCE": (Arrived, When.SINCE),

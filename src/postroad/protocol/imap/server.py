@@ -222,6 +222,12 @@ class ServerConnection:
         self._bad = Bad(b"", "")
         return command.size <= DRAIN_OCTETS_MAX
 
+    def patience(self) -> float:
+        """Seconds to wait for the next event before the connection is given up."""
+        if self.state is State.NOT_AUTHENTICATED:
+            return limits.IMAP_PREAUTH_TIMEOUT_S
+        return limits.IMAP_IDLE_TIMEOUT_S
+
     # -- output -------------------------------------------------------------------------------
 
     def next_event(self) -> Event:

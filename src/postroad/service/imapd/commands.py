@@ -1,0 +1,65 @@
+"""Which coroutine answers which command."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
+from postroad.protocol.imap.append import Append
+from postroad.protocol.imap.commands import Command
+from postroad.service.imapd import (
+    append,
+    authenticate,
+    capability,
+    copy,
+    enable,
+    expunge,
+    ident,
+    idle,
+    login,
+    logout,
+    namespace,
+    noop,
+    select,
+    starttls,
+    status,
+    store,
+)
+from postroad.service.imapd import fetch as fetching
+from postroad.service.imapd import lists as listing
+from postroad.service.imapd import mailboxes as naming
+from postroad.service.imapd import search as searching
+from postroad.service.imapd.session import Handler
+
+# Each takes its own kind of command: the table is what pairs them.
+_TABLE: dict[type[Command], Any] = {
+    commands.Capability: capability.capability,
+    commands.Noop: noop.noop,
+    commands.Check: noop.noop,
+    commands.Logout: logout.logout,
+    commands.Id: ident.ident,
+    commands.StartTLS: starttls.starttls,
+    commands.Login: login.login,
+    commands.Authenticate: authenticate.authenticate,
+    commands.Enable: enable.enable,
+    commands.Namespace: namespace.namespace,
+    commands.Idle: idle.idle,
+    commands.Close: select.close,
+    commands.Unselect: select.unselect,
+    commands.Expunge: expunge.expunge,
+    mailboxes.Select: select.select,
+    mailboxes.Create: naming.create,
+    mailboxes.Delete: naming.delete,
+    mailboxes.Rename: naming.rename,
+    mailboxes.Subscribe: naming.subscribe,
+    mailboxes.Status: status.status,
+    lists.List: listing.list_,
+    lists.LSub: listing.lsub,
+    Append: append.append,
+    search.Search: searching.search,
+    fetch.Fetch: fetching.fetch,
+    messages.Store: store.store,
+    messages.Copy: copy.copy,
+}
+
+HANDLERS = cast(dict[type[Command], Handler], _TABLE)

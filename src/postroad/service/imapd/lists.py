@@ -1,0 +1,128 @@
+"""LIST and LSUB: the tree of mailboxes, and of names that only have children.
+
+Source: RFC 3501 §6.3.8-9, §7.2.2-3; RFC 5258 §3, §4; RFC 5819 §2; RFC 6154 §2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from postroad.protocol.imap import render
+from postroad.protocol.imap.lists import List, LSub, NamePattern
+from postroad.protocol.imap.names import SEPARATOR
+from postroad.service.imapd.enable import enable_condstore
+from postroad.service.imapd.session import Answer, Session
+from postroad.service.imapd.status import status_response
+from postroad.store.values import Mailbox
+
+
+@dataclass(slots=True)
+class _Name:
+    """One name of the tree. mailbox: None when only its children or a subscription exist."""
+
+    mailbox: Mailbox | None = None
+    subscribed: bool = False
+    has_children: bool = False
+    subscribed_below: bool = False
+    special_below: bool = False
+
+
+def _ancestors(name: str) -> list[str]:
+    levels = name.split(SEPARATOR)
+    return [SEPARATOR.join(levels[:count]) for count in range(1, len(levels))]
+
+
+def _tree(session: Session) -> dict[str, _Name]:
+    """Every mailbox, subscription, and level above one of them; by name, INBOX first."""
+    store = session.site.store
+    tree: dict[str, _Name] = {}
+    for mailbox in store.mailboxes(session.user):
+        tree.setdefault(mailbox.name, _Name()).mailbox = mailbox
+        for above in _ancestors(mailbox.name):
+            node = tree.setdefault(above, _Name())
+            node.has_children = True
+            node.special_below |= bool(mailbox.special_use)
+    for name in store.subscriptions(session.user):
+        tree.setdefault(name, _Name()).subscribed = True
+        for above in _ancestors(name):
+            tree.setdefault(above, _Name()).subscribed_below = True
+    return dict(sorted(tree.items(), key=lambda item: (item[0] != "INBOX", item[0])))
+
+
+def _line(kind: bytes, attributes: list[bytes], name: str, extended: bytes = b"") -> bytes:
+    return b'* %b (%b) "/" %b%b\r\n' % (
+        kind,
+        b" ".join(attributes),
+        render.mailbox(name),
+        extended,
+    )
+
+
+async def list_(session: Session, command: List) -> Answer:
+    if command.patterns == ("",) and not command.extended:
+        session.put(b'* LIST (\\Noselect) "/" ""\r\n')  # RFC 3501 §6.3.8
+        return Answer("Done")
+    if b"HIGHESTMODSEQ" in command.status:
+        enable_condstore(session)
+    patterns = [NamePattern(command.reference, text) for text in command.patterns if text]
+    for name, node in _tree(session).items():
+        if not any(pattern.matches(name) for pattern in patterns):
+            continue
+        selected, below = _selection(command, node)
+        if not selected and not below:
+            continue
+        session.put(_line(b"LIST", _attributes(command, node), name, below))
+        if command.status and node.mailbox is not None and selected:
+            session.put(status_response(session, node.mailbox, command.status))
+        if session.is_full:
+            await session.flush()
+    return Answer("Done")
+
+
+def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
+    """Whether the name is selected, and CHILDINFO when something below it is (RFC 5258 §3.5)."""
+    wanted = command.selections
+    by_subscription = b"SUBSCRIBED" in wanted
+    by_use = b"SPECIAL-USE" in wanted
+    if not by_subscription and not by_use:
+        return node.mailbox is not None or node.has_children, b""
+    use = node.mailbox is not None and bool(node.mailbox.special_use)
+    selected = (not by_subscription or node.subscribed) and (not by_use or use)
+    if b"RECURSIVEMATCH" not in wanted:
+        return selected, b""
+    found = []
+    if by_subscription and node.subscribed_below:
+        found.append(b'"SUBSCRIBED"')
+    if by_use and node.special_below:
+        found.append(b'"SPECIAL-USE"')
+    return selected, b' ("CHILDINFO" (%b))' % b" ".join(found) if found else b""
+
+
+def _attributes(command: List, node: _Name) -> list[bytes]:
+    """Children and uses are told unasked too: RFC 3348 §3, RFC 6154 §2 allow it."""
+    attributes = []
+    if node.mailbox is None:
+        attributes.append(b"\\NonExistent" if command.extended else b"\\Noselect")
+    attributes.append(b"\\HasChildren" if node.has_children else b"\\HasNoChildren")
+    asked = b"SUBSCRIBED" in command.selections or b"SUBSCRIBED" in command.returns
+    if asked and node.subscribed:
+        attributes.append(b"\\Subscribed")
+    if node.mailbox is not None and node.mailbox.special_use:
+        attributes.append(node.mailbox.special_use.encode("ascii"))
+    return attributes
+
+
+async def lsub(session: Session, command: LSub) -> Answer:
+    """With `%`, a name that is not subscribed but has subscriptions below is \\Noselect."""
+    if not command.pattern:
+        session.put(b'* LSUB (\\Noselect) "/" ""\r\n')
+        return Answer("Done")
+    pattern = NamePattern(command.reference, command.pattern)
+    for name, node in _tree(session).items():
+        implied = node.subscribed_below and command.pattern.endswith("%")
+        if not (node.subscribed or implied) or not pattern.matches(name):
+            continue
+        session.put(_line(b"LSUB", [] if node.subscribed else [b"\\Noselect"], name))
+        if session.is_full:
+            await session.flush()
+    return Answer("Done")

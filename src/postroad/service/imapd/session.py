@@ -1,0 +1,382 @@
+"""One IMAP session: reads events, runs commands, tells news, and ends well.
+
+A command is a coroutine that puts untagged responses and returns its `Answer`; whatever news the
+view may tell comes between the two. Nothing is written outside `flush`, which waits for the peer.
+Source: RFC 3501 §3, §5.4, §5.5, §7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from postroad.database.contract import Notice, Topic, Unsubscribe
+from postroad.directory.values import Account
+from postroad.mail import limits
+from postroad.mail.errors import Fault, ProtocolError, StateError, Unavailable
+from postroad.net.contract import Disconnected, Stream, TimedOut
+from postroad.protocol.imap.commands import Command
+from postroad.protocol.imap.server import (
+    NEED_DATA,
+    AppendData,
+    Bad,
+    Continue,
+    Event,
+    Line,
+    ServerConnection,
+    State,
+)
+from postroad.service.imapd.events import IMAPCommandCrashed, IMAPCommandDeferred
+from postroad.service.imapd.view import View
+from postroad.service.site import Site
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+OUT_OCTETS_MAX = 128 << 10
+"""Past it what was put is written before more is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The tagged response. status: b"OK", b"NO" or b"BAD". code: without brackets.
+
+    expunges: EXPUNGE may be told before it (RFC 3501 §7.4.1).
+    """
+
+    text: str
+    code: bytes = b""
+    status: bytes = b"OK"
+    expunges: bool = True
+
+    def render(self, tag: bytes) -> bytes:
+        text = self.text.encode("utf-8", "replace")
+        if self.code:
+            return b"%b %b [%b] %b\r\n" % (tag, self.status, self.code, text)
+        return b"%b %b %b\r\n" % (tag, self.status, text)
+
+
+SILENCE = Answer("")
+"""The command has written its own answer."""
+
+
+def no(text: str, code: bytes = b"", *, expunges: bool = True) -> Answer:
+    return Answer(text, code, b"NO", expunges)
+
+
+class Farewell(Exception):
+    """The session ends with * BYE and this text."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.reason = reason
+
+
+Handler: TypeAlias = "Callable[[Session, Command], Awaitable[Answer]]"
+
+_SILENT_FAULTS = frozenset((Fault.CONFLICT,))
+
+
+class Session:
+    __slots__ = (
+        "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_pusher", "_task",
+        "_unsubscribe", "_waiting", "account", "condstore", "core", "dirty", "failures", "handlers",
+        "id", "idling", "partial", "reason", "site", "stream", "view",
+    )  # fmt: skip
+
+    def __init__(
+        self, site: Site, stream: Stream, session: str, handlers: dict[type[Command], Handler]
+    ) -> None:
+        self.site = site
+        self.stream = stream
+        self.id = session
+        self.handlers = handlers
+        self.core = ServerConnection()
+        self.account: Account | None = None
+        self.view: View | None = None
+        self.condstore = False
+        self.dirty = False
+        """There may be news of the selected mailbox."""
+        self.idling = False
+        self.partial = False
+        """A literal is half written: nothing else can be said any more."""
+        self.failures = 0
+        self.reason = ""
+        self._bad = 0
+        self._out: list[bytes] = []
+        self._out_octets = 0
+        self._deadline = 0.0
+        self._farewell: Farewell | None = None
+        self._pusher: Task[None] | None = None
+        self._task: Task[object] | None = None
+        self._unsubscribe: Unsubscribe | None = None
+        self._waiting = False
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def put(self, *octets: bytes) -> None:
+        """To be written with the next flush."""
+        self._out += octets
+        for piece in octets:
+            self._out_octets += len(piece)
+
+    @property
+    def is_full(self) -> bool:
+        return self._out_octets >= OUT_OCTETS_MAX
+
+    async def flush(self) -> None:
+        """Writes what was put. Raises: TimedOut, Disconnected."""
+        if self._out:
+            out, self._out, self._out_octets = self._out, [], 0
+            await self.stream.write(out[0] if len(out) == 1 else b"".join(out))
+
+    # -- reading ------------------------------------------------------------------------------
+
+    async def next_event(self) -> Event:
+        """The next event; what was put is written before the session waits."""
+        while (event := self.core.next_event()) is NEED_DATA:
+            await self.flush()
+            octets = await self._read()
+            if not octets:
+                raise Disconnected("closed by the client")
+            self.core.receive_data(octets)
+        self._restart_clock()
+        return event
+
+    def _restart_clock(self) -> None:
+        self._deadline = self.site.clock.monotonic() + self.core.patience()
+
+    async def _read(self) -> bytes:
+        """Counts from the last event: octets that dribble in buy no time."""
+        left = self._deadline - self.site.clock.monotonic()
+        if left <= 0:
+            raise TimedOut("idle for too long")
+        if self._farewell is not None and (self.idling or self.core.is_between_commands):
+            raise self._farewell
+        self._waiting = True
+        try:
+            return await self.stream.read(left)
+        finally:
+            self._waiting = False
+
+    async def read_line(self) -> bytes | None:
+        """A line that is no command; None when it was too long."""
+        self.core.expect_line()
+        event = await self.next_event()
+        assert isinstance(event, Line), "the core was told to expect a line"
+        return event.octets
+
+    # -- the life of a session ----------------------------------------------------------------
+
+    async def run(self, greeting: bytes) -> None:
+        """Until logout, time-out, disconnection or farewell. The caller closes the stream."""
+        self._task = asyncio.current_task()
+        try:
+            self.put(greeting)
+            self._restart_clock()
+            while self.core.state is not State.LOGOUT:
+                event = await self.next_event()
+                if isinstance(event, Command):
+                    await self._command(event)
+                elif isinstance(event, Bad):
+                    self._answer_bad(event)
+                elif isinstance(event, Continue):
+                    self.put(b"+ Ready\r\n")
+                else:
+                    raise AssertionError(f"nobody waits for {event}")
+            await self.flush()
+            self.reason = "logout"
+        except Farewell as farewell:
+            await self._bye(farewell)
+        except TimedOut:
+            await self._bye(Farewell("Idle for too long", "timed out"))
+        except Disconnected as error:
+            self.reason = str(error) or "disconnected"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._farewell is None or task is None or task.uncancel():
+                raise
+            await self._bye(self._farewell)
+        finally:
+            await self._leave()
+
+    async def _bye(self, farewell: Farewell) -> None:
+        self.reason = farewell.reason
+        if self.partial:
+            return
+        self.put(b"* BYE " + farewell.text.encode("utf-8", "replace") + b"\r\n")
+        try:
+            out, self._out = self._out, []
+            await self.stream.write(b"".join(out), timeout_s=5.0)
+        except (Disconnected, TimedOut):
+            return
+
+    async def _leave(self) -> None:
+        self.idling = False
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._pusher is not None:
+            self._pusher.cancel()
+            await asyncio.wait([self._pusher])
+        self.view = None
+
+    def end(self, text: str, reason: str) -> None:
+        """The session ends as soon as it is between commands: at once when it waits there."""
+        if self._farewell is None:
+            self._farewell = Farewell(text, reason)
+        if (
+            self._waiting
+            and self._task is not None
+            and (self.idling or self.core.is_between_commands)
+        ):
+            self._waiting = False
+            self._task.cancel()
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def _answer_bad(self, bad: Bad) -> None:
+        status = b"NO" if bad.no else b"BAD"
+        tag = bad.tag
+        self.put(Answer(bad.text, bad.code, status).render(tag))
+        if bad.fatal:
+            raise Farewell("The commands cannot be told apart any more", "unsynchronised")
+        self._count_bad()
+
+    def _count_bad(self) -> None:
+        self._bad += 1
+        if self._bad > limits.IMAP_BAD_COMMANDS_MAX:
+            raise Farewell("Too many bad commands", "too many bad commands")
+
+    async def _command(self, command: Command) -> None:
+        answer = await self._execute(command)
+        if answer.status == b"BAD":
+            self._count_bad()
+        elif self._bad:
+            self._bad -= 1
+        if answer is not SILENCE:
+            self.tell(expunges=answer.expunges)
+            self.put(answer.render(command.tag))
+        if self.is_full:
+            await self.flush()
+
+    async def _execute(self, command: Command) -> Answer:
+        """The one frame where what goes wrong in a command is caught."""
+        name = type(command).__name__
+        try:
+            return await self.handlers[type(command)](self, command)
+        except ProtocolError as error:
+            answer = Answer(str(error), status=b"BAD", expunges=False)
+        except StateError as error:
+            code = b"" if error.fault in _SILENT_FAULTS else error.fault.value.encode()
+            answer = no(error.text, code, expunges=False)
+        except Unavailable as error:
+            self.site.trace(IMAPCommandDeferred(session=self.id, command=name, what=error.what))
+            answer = no("Not now, please try again later", b"UNAVAILABLE", expunges=False)
+        except (Farewell, Disconnected, TimedOut):
+            raise
+        except Exception:
+            self.site.trace(
+                IMAPCommandCrashed(session=self.id, command=name, error=traceback.format_exc())
+            )
+            answer = no("Internal error; it has been recorded", b"SERVERBUG", expunges=False)
+            self._count_bad()
+        if self.partial:
+            raise Disconnected("a literal was cut short")
+        return answer
+
+    # -- news ---------------------------------------------------------------------------------
+
+    def authenticated(self, account: Account) -> None:
+        self.account = account
+        self.core.state = State.AUTHENTICATED
+        self._unsubscribe = self.site.database.subscribe(account.account, self._notice)
+
+    def select(self, view: View | None) -> None:
+        self.view = view
+        self.dirty = False
+        self.core.state = State.AUTHENTICATED if view is None else State.SELECTED
+
+    def _notice(self, notice: Notice) -> None:
+        """A hint, on the loop: mark it; wake the session when it idles."""
+        view = self.view
+        match notice.topic:
+            case Topic.MESSAGES:
+                if view is None or notice.mailbox != view.mailbox:
+                    return
+            case Topic.MAILBOXES:
+                if view is None:
+                    return
+            case Topic.ACCOUNT:
+                if self.site.directory.account_by_id(self.user) is None:
+                    self.end("The account is gone", "account removed")
+                return
+            case _:
+                return
+        self.dirty = True
+        if self.idling and self._pusher is None:
+            self._pusher = asyncio.get_running_loop().create_task(self._push())
+
+    async def _push(self) -> None:
+        """Tells news to an idling client; `_leave` and `stop_idling` wait for it."""
+        try:
+            while self.dirty and self.idling:
+                self.tell(expunges=True)
+                await self.flush()
+        except Farewell as farewell:
+            self.end(farewell.text, farewell.reason)
+        except (Disconnected, TimedOut):
+            self.stream.abort()
+        except Exception:
+            self.site.trace(
+                IMAPCommandCrashed(session=self.id, command="Idle", error=traceback.format_exc())
+            )
+            self.end("[SERVERBUG] Internal error", "crashed")
+        finally:
+            self._pusher = None
+
+    async def stop_idling(self) -> None:
+        self.idling = False
+        if self._pusher is not None:
+            await asyncio.wait([self._pusher])
+
+    def tell(self, *, expunges: bool, ask: bool = False) -> None:
+        """Puts what happened in the selected mailbox, if anything did.
+
+        ask: without waiting for a hint. Raises: Farewell when the mailbox is gone.
+        """
+        view = self.view
+        if view is None:
+            return
+        if not (self.dirty or ask or (expunges and view.vanished is not None)):
+            return
+        self.dirty = False
+        changes = self.site.store.changes(view.account, view.mailbox, view.modseq)
+        if changes is None:
+            raise Farewell("The selected mailbox was deleted", "mailbox deleted")
+        self.put(*view.apply(changes, expunges=expunges, modseqs=self.condstore))
+
+    # -- what commands ask --------------------------------------------------------------------
+
+    @property
+    def user(self) -> int:
+        """The account's id, in a state where there is one."""
+        assert self.account is not None, "the core lets nobody here before login"
+        return self.account.account
+
+    @property
+    def selected(self) -> View:
+        assert self.view is not None, "the core lets nobody here without a mailbox"
+        return self.view
+
+    async def drop_literal(self) -> None:
+        """Reads on until the streamed literal has ended."""
+        while isinstance(await self.next_event(), AppendData):
+            continue
+
+
+__all__ = ["SILENCE", "Answer", "Farewell", "Handler", "Session", "no"]
