@@ -8,11 +8,11 @@ Source: RFC 7208 §2.6, RFC 6376 §6, RFC 9989 §5 (DMARC), RFC 8601 §2.7 (the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 from postroad.dns.resolver import Resolver
 from postroad.mail.address import Address, domain_key, is_domain
@@ -26,16 +26,12 @@ from postroad.message.authres import AuthResult
 from postroad.message.header import Header, parse_addresses
 from postroad.trace import Event
 
-T = TypeVar("T")
-
 AUTHOR_DOMAINS_MAX = 4
 """Of one message; real mail has one. Each is judged, the strictest policy counts."""
 
 
-class Bounded(Protocol):
-    """Waits for `work`, but not for ever: then `otherwise`."""
-
-    async def __call__(self, work: Awaitable[T], otherwise: T) -> T: ...
+Bounded: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+"""Waits for the work, but not for ever: then it is cancelled."""
 
 
 class Verify(Protocol):
@@ -113,6 +109,37 @@ def author_domains(header: Header) -> tuple[str, ...]:
     return tuple(found)
 
 
+class _Findings:
+    """Evidence on its way: what is not there when time is up counts as a failure of DNS."""
+
+    def __init__(self, authors: tuple[str, ...]) -> None:
+        self.authors = authors
+        self.spf = _SPF_LATE
+        self.dkim = _DKIM_LATE
+        self.dmarc: list[DMARCResult] = []
+
+    async def collect(
+        self, resolver: Resolver, dkim: Awaitable[list[DKIMResult]], spf: Awaitable[SPFResult]
+    ) -> None:
+        self.dkim = await dkim
+        self.spf = await spf
+        looked_at: Sequence[str | None] = self.authors or (None,)
+        for author in looked_at:
+            self.dmarc.append(await check_dmarc(resolver, author, self.spf, self.dkim))
+
+    def complete(self, overcrowded: bool) -> Evidence:
+        looked_at: Sequence[str | None] = self.authors or (None,)
+        late = [_dmarc_late(author) for author in looked_at[len(self.dmarc) :]]
+        dmarc = sorted(self.dmarc + late, key=lambda result: -_STRICTNESS[result.disposition])
+        return Evidence(
+            spf=self.spf,
+            dkim=tuple(self.dkim),
+            dmarc=tuple(dmarc),
+            authors=self.authors,
+            overcrowded=overcrowded,
+        )
+
+
 async def gather(
     resolver: Resolver,
     octets: bytes | memoryview,
@@ -127,22 +154,10 @@ async def gather(
 
     spf: a check under way. verify: `verify_dkim`, or the same on a thread for what is large.
     """
-    dkim = await bounded(verify(resolver, octets, now), _DKIM_LATE)
-    sender = await bounded(spf, _SPF_LATE)
     authors = author_domains(header)
-    looked_at: Sequence[str | None] = authors[:AUTHOR_DOMAINS_MAX] or (None,)
-    dmarc = [
-        await bounded(check_dmarc(resolver, author, sender, dkim), _dmarc_late(author))
-        for author in looked_at
-    ]
-    dmarc.sort(key=lambda result: -_STRICTNESS[result.disposition])
-    return Evidence(
-        spf=sender,
-        dkim=tuple(dkim),
-        dmarc=tuple(dmarc),
-        authors=authors[:AUTHOR_DOMAINS_MAX],
-        overcrowded=len(authors) > AUTHOR_DOMAINS_MAX,
-    )
+    findings = _Findings(authors[:AUTHOR_DOMAINS_MAX])
+    await bounded(findings.collect(resolver, verify(resolver, octets, now), spf))
+    return findings.complete(len(authors) > AUTHOR_DOMAINS_MAX)
 
 
 def judge(evidence: Evidence) -> Verdict:

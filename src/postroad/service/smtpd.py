@@ -9,11 +9,11 @@ Source: RFC 5321 §3.3, §4.4, §6.1, §6.3; RFC 8601 §5 (forged results are re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from postroad.delivery import intake
 from postroad.delivery.intake import Arrival
@@ -45,10 +45,8 @@ from postroad.service.smtp_session import (
 from postroad.service.threaded_dkim import verify_on_thread
 from postroad.store.contract import Draft
 
-T = TypeVar("T")
-
 EVIDENCE_TIMEOUT_S = 20.0
-"""For each question of the evidence; the peer waits 10 minutes (RFC 5321 §4.5.3.2.6)."""
+"""For all evidence of a message; the peer waits 10 minutes (RFC 5321 §4.5.3.2.6)."""
 NAME_TIMEOUT_S = 5.0
 SPF_KEPT_S = 60.0
 """A session that sends on with the same sender is not checked again for so long."""
@@ -205,8 +203,8 @@ class InboundSession(SMTPSession):
         large = len(octets) > ON_LOOP_OCTETS_MAX
         options = {"verify": verify_on_thread} if large else {}
 
-        async def bounded(work: Awaitable[T], otherwise: T) -> T:
-            return await self.bounded(work, otherwise, EVIDENCE_TIMEOUT_S)
+        async def bounded(work: Coroutine[Any, Any, None]) -> None:
+            await self.bounded(work, None, EVIDENCE_TIMEOUT_S)
 
         return await gather(
             self.site.resolver,
