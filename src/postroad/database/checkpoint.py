@@ -14,12 +14,14 @@ from pathlib import Path
 
 import apsw
 
-from postroad.database.connection import PAGE_OCTETS, open_checkpointer
+from postroad.database.connection import BUSY_TIMEOUT_MS, PAGE_OCTETS, open_checkpointer
 
 PASSIVE_PAGES = (8 << 20) // PAGE_OCTETS
 """A passive checkpoint for each so many new pages of WAL."""
 RESTART_PAGES = (64 << 20) // PAGE_OCTETS
 """Past this the WAL is made to start anew."""
+RESTART_TIMEOUT_MS = 50
+"""Commits wait no longer than this for a reader that is in the way."""
 IDLE_S = 5.0
 """After so long without a commit, what is left is copied too."""
 
@@ -30,6 +32,7 @@ class Checkpointer:
         self._connection = open_checkpointer(data_dir)
         self._pages = 0
         self._copied_at = 0
+        self._restart_at = RESTART_PAGES
         self._wake = threading.Event()
         self._stopping = False
         writer.set_wal_hook(self._wal_grew)
@@ -47,12 +50,20 @@ class Checkpointer:
         if self._pages - self._copied_at > PASSIVE_PAGES:
             self._copied_at = self._pages
             self._wake.set()
-        if self._pages > RESTART_PAGES:
-            try:
-                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-            except apsw.Error:
-                pass  # a reader is in the way, or the disk: the next group tries again
+        if self._pages > self._restart_at:
+            self._restart()
+
+    def _restart(self) -> None:
+        self._writer.set_busy_timeout(RESTART_TIMEOUT_MS)
+        try:
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._restart_at = RESTART_PAGES
             self._pages = self._copied_at = 0
+        except apsw.Error:
+            # A reader is in the way, or the disk: nothing is lost, the WAL is longer for a while.
+            self._restart_at = self._pages + RESTART_PAGES // 4
+        finally:
+            self._writer.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def _run(self) -> None:
         while not self._stopping:

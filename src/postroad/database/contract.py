@@ -35,7 +35,9 @@ class Topic(Enum):
 class Notice(msgspec.Struct, frozen=True, array_like=True):
     """A hint that something was committed. The truth is read from the database.
 
-    account: 0 for QUEUE. mailbox: 0 unless MESSAGES. subject: the message id for QUEUE.
+    account: 0 for QUEUE. mailbox: 0 unless MESSAGES. subject: the message id for QUEUE. MESSAGES
+    with mailbox 0, or QUEUE without subject: look at everything (notices may have been lost while
+    the store process was away).
     """
 
     topic: Topic

@@ -18,6 +18,7 @@ import apsw
 
 from postroad.database.connection import open_writer, prepare_directory
 from postroad.database.contract import Notice, Operation, Row, SQLValue, Unsubscribe
+from postroad.database.packs import sync_directory
 from postroad.database.reading import Reader, Snapshot
 from postroad.database.recovery import Recovered, recover
 from postroad.database.schema import migrate
@@ -72,6 +73,7 @@ class LocalDatabase:
         lock = take_lock(data_dir)
         try:
             connection = open_writer(data_dir)
+            sync_directory(data_dir)
             migrate(connection)
             recovered = recover(connection, data_dir)
             return cls(data_dir, lock, connection, recovered)

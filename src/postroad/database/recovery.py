@@ -79,7 +79,8 @@ class Marks:
         self._written = self._writing
         self._stopped = True
 
-    def after(self, tx: Transaction) -> Mark:
+    @property
+    def known(self) -> Mark:
         """Rows beyond this may lack their octets."""
         return self._known
 

@@ -37,6 +37,22 @@ GROUP_OPERATIONS_MAX = 2_000
 PACK_FDS_MAX = 64
 SYNC_THREADS = 4
 
+DISK_ERRORS = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.NoMemError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.InterruptError,
+    apsw.PermissionsError,
+    apsw.ProtocolError,
+)
+"""These say something of the disk, not of the operation: the whole group is given up."""
+
 Answer = Callable[[list["Unit"], list[Notice]], None]
 """Called on the writer's thread with the units of one group, all settled, and its notices."""
 
@@ -163,23 +179,22 @@ class Writer:
             for unit in group:
                 self._apply(tx, unit)
             self._marks.write()
-            packs = {ref.pack for unit in group for ref in _pack_refs(unit.blobs)}
-            started = self._syncer.begin(packs)
+            started = self._syncer.begin({ref.pack for ref in _pack_refs(tx.blobs)})
             self._connection.execute("COMMIT")
-        except apsw.Error as error:
+        except Exception as error:
             self._syncer.finish(started)
             self._roll_back()
             self._marks.forget()
+            known = isinstance(error, apsw.Error)
             for unit in group:
                 if not isinstance(unit.error, StateError):
-                    unit.error = Unavailable(f"database: {error}")
+                    unit.error = Unavailable(f"database: {error}") if known else error
             return []
         failed = self._syncer.finish(started)
         if failed:
-            self._withdraw(group, failed)
-            return tx.notices + self._notices_of_withdrawal
+            return _newest_of_each(tx.notices + self._withdraw(group, failed))
         self._marks.advance()
-        return tx.notices
+        return _newest_of_each(tx.notices)
 
     def _apply(self, tx: WriteTransaction, unit: Unit) -> None:
         mark = tx.mark()
@@ -189,9 +204,7 @@ class Writer:
             unit.blobs = tx.blobs[mark[1] :]
             for blob in unit.blobs:
                 parse_ref(blob)
-        except apsw.ConstraintError as error:
-            unit.error = error  # a bug of ours in one operation, not the disk's
-        except apsw.Error:
+        except DISK_ERRORS:
             raise
         except Damaged as error:
             unit.error = Unavailable(str(error))
@@ -211,31 +224,34 @@ class Writer:
                 # SQLite has rolled back by itself, as it does when the disk fails in a statement.
                 assert not self._connection.in_transaction
 
-    _notices_of_withdrawal: list[Notice] = []
-
-    def _withdraw(self, group: list[Unit], failed: dict[int, OSError]) -> None:
+    def _withdraw(self, group: list[Unit], failed: dict[int, OSError]) -> list[Notice]:
         """The commit stands, octets of some units may not: takes those units' mail out again."""
-        lost: list[str] = []
+        lost: set[str] = set()
         for unit in group:
             for ref in _pack_refs(unit.blobs):
-                if ref.pack in failed and unit.error is None:
+                if ref.pack in failed:
                     unit.error = Unavailable(f"pack {ref.pack}: {failed[ref.pack]}")
                     unit.results = []
-            if isinstance(unit.error, Unavailable):
-                lost += unit.blobs
+                    lost.update(unit.blobs)
         tx = WriteTransaction(self._connection)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            recovery.remove_lost(tx, self._marks.after(tx), set(lost))
+            recovery.remove_lost(tx, self._marks.known, lost)
             self._connection.execute("COMMIT")
         except apsw.Error:
-            # The disk is failing altogether. The mark stays where it was, so the next start looks
+            # The disk is failing altogether. The mark stays where it is, so the next start looks
             # at these rows again and removes them.
             self._roll_back()
             self._marks.stop()
-        else:
-            self._marks.advance()
-        self._notices_of_withdrawal = tx.notices
+            return []
+        self._marks.advance()
+        return tx.notices
+
+
+def _newest_of_each(notices: list[Notice]) -> list[Notice]:
+    """One notice of a kind is enough of a group."""
+    newest = {(item.topic, item.account, item.mailbox, item.subject): item for item in notices}
+    return list(newest.values())
 
 
 def _pack_refs(blobs: Iterable[str]) -> Iterable[PackRef]:

@@ -105,12 +105,16 @@ class AddAccount(Operation[None], frozen=True, kw_only=True):
         tx.execute(
             "INSERT INTO credential VALUES (?, ?, ?)", (account, self.argon2, self.scram_sha_256)
         )
+        former = tx.first(
+            "SELECT uidvalidity FROM former_account WHERE address = ?", (self.address,)
+        )
+        base = self.now if former is None else max(self.now, former[0])
         count = len(FIRST_MAILBOXES)
-        tx.execute("INSERT INTO counter VALUES (?, ?, ?, ?)", (account, 1, count, self.now + count))
+        tx.execute("INSERT INTO counter VALUES (?, ?, ?, ?)", (account, 1, count, base + count))
         for number, (name, special_use) in enumerate(FIRST_MAILBOXES, 1):
             tx.execute(
                 "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, 1, ?)",
-                (account, number, name, self.now + number, special_use),
+                (account, number, name, base + number, special_use),
             )
             tx.execute("INSERT INTO subscription VALUES (?, ?)", (account, name))
         tx.notify(Notice(Topic.ACCOUNT, account, 0, 1))
@@ -140,6 +144,12 @@ class RemoveAccount(Operation[int], frozen=True, kw_only=True):
     def apply(self, tx: Transaction) -> int:
         if tx.first("SELECT 1 FROM account WHERE account = ?", (self.account,)) is None:
             raise StateError(Fault.NONEXISTENT, "there is no such account")
+        tx.execute(
+            "INSERT INTO former_account SELECT address, uidvalidity FROM account"
+            " JOIN counter USING (account) WHERE account = ?"
+            " ON CONFLICT DO UPDATE SET uidvalidity = excluded.uidvalidity",
+            (self.account,),
+        )
         messages = 0
         for table in ACCOUNT_TABLES:
             tx.execute(f"DELETE FROM {table} WHERE account = ?", (self.account,))

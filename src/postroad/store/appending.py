@@ -85,13 +85,6 @@ class PackAppender:
                 os.close(self._fd)
                 self._fd = -1
 
-    def leave(self, pack: int) -> None:
-        """The pack could not be synced: what is written next goes elsewhere."""
-        with self._mutex:
-            if pack == self._pack and self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-
     def _next(self) -> None:
         """Takes over a pack with room, or makes one."""
         if self._fd >= 0:

@@ -14,7 +14,7 @@ from postroad.mail.errors import Fault, StateError
 from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.store import keywords as words
-from postroad.store.tree import next_modseq, no_mailbox, release_contents
+from postroad.store.tree import current_modseq, next_modseq, no_mailbox, release_contents
 from postroad.store.values import (
     Appended,
     Content,
@@ -39,6 +39,14 @@ _GROW = (
 _ADD_CONTENT = (
     "INSERT INTO content (account, blob, head, sent, envelope, body, bodystructure, structure,"
     " preview, header) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING heap"
+)
+_FLAGS_OF = (
+    "SELECT uid, modseq, flags, keywords FROM message"
+    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
+)
+_SET_FLAGS = (
+    "UPDATE message SET modseq = ?, flags = ?, keywords = ?"
+    " WHERE account = ? AND mailbox = ? AND uid = ?"
 )
 _PICK = (
     "INSERT INTO picked SELECT uid, modseq, flags, keywords, internal_date, size, heap"
@@ -169,47 +177,44 @@ def store_flags(
     unchangedsince: int,
 ) -> FlagsStored:
     """Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (one modseq for all that one command changed)."""
+    _require(tx, account, mailbox)
     mode = FlagMode(mode)
     flags &= ALL_FLAGS
-    _require(tx, account, mailbox)
     change = words.spell(tx, account, mailbox, keywords) if keywords else frozenset()
-    modseq = next_modseq(tx, account)
-    changed: list[FlagChange] = []
     modified: list[int] = []
+    changes: list[tuple[int, int, bytes]] = []
     unseen = deleted = 0
     spelt: dict[bytes, bytes] = {}
     for low, high in UIDSet.of_ranges(uids).ranges:
-        for uid, was, old, old_words in tx.execute(
-            "SELECT uid, modseq, flags, keywords FROM message"
-            " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?",
-            (account, mailbox, low, high),
-        ):
+        for uid, was, old, old_words in tx.execute(_FLAGS_OF, (account, mailbox, low, high)):
             if 0 <= unchangedsince < was:
                 modified.append(uid)
                 continue
             new = _new_flags(old, mode, flags)
             new_words = spelt.get(old_words)
             if new_words is None:
-                new_words = _new_keywords(old_words, mode, change)
-                spelt[old_words] = new_words
-            if new == old and new_words == old_words:
-                continue
-            unseen += bool(old & SEEN) - bool(new & SEEN)
-            deleted += bool(new & DELETED) - bool(old & DELETED)
-            changed.append(FlagChange(uid, modseq, new, words.unpack(new_words)))
-            tx.execute(
-                "UPDATE message SET modseq = ?, flags = ?, keywords = ?"
-                " WHERE account = ? AND mailbox = ? AND uid = ?",
-                (modseq, new, new_words, account, mailbox, uid),
-            )
-    if changed:
+                new_words = spelt[old_words] = _new_keywords(old_words, mode, change)
+            if new != old or new_words != old_words:
+                unseen += bool(old & SEEN) - bool(new & SEEN)
+                deleted += bool(new & DELETED) - bool(old & DELETED)
+                changes.append((uid, new, new_words))
+    if changes:
+        modseq = next_modseq(tx, account)
+        for uid, new, new_words in changes:
+            tx.execute(_SET_FLAGS, (modseq, new, new_words, account, mailbox, uid))
         tx.execute(
             "UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ?"
             " WHERE account = ? AND mailbox = ?",
             (modseq, unseen, deleted, account, mailbox),
         )
         tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
-    return FlagsStored(changed=changed, modified=list(UIDSet.of(modified).ranges), modseq=modseq)
+    else:
+        modseq = current_modseq(tx, account)
+    return FlagsStored(
+        changed=[FlagChange(uid, modseq, new, words.unpack(kept)) for uid, new, kept in changes],
+        modified=list(UIDSet.of(modified).ranges),
+        modseq=modseq,
+    )
 
 
 def _require(tx: Transaction, account: int, mailbox: int) -> tuple[int, int]:
@@ -300,13 +305,18 @@ def _delete_picked(
     return gone
 
 
+def _nothing_copied(tx: Transaction, account: int, uidvalidity: int) -> Copied:
+    modseq = current_modseq(tx, account)
+    return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
+
+
 def copy(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: int) -> Copied:
     _require(tx, account, mailbox)
     uidvalidity, _ = _require(tx, account, to)
     sums = _pick(tx, account, mailbox, uids)
-    modseq = next_modseq(tx, account)
     if not sums[0]:
-        return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
+        return _nothing_copied(tx, account, uidvalidity)
+    modseq = next_modseq(tx, account)
     source = _picked_uids(tx)
     _, target = _insert_picked(tx, account, to, modseq, sums)
     tx.execute(
@@ -322,9 +332,9 @@ def move(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: i
     _require(tx, account, mailbox)
     uidvalidity, _ = _require(tx, account, to)
     sums = _pick(tx, account, mailbox, uids)
-    modseq = next_modseq(tx, account)
     if not sums[0]:
-        return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
+        return _nothing_copied(tx, account, uidvalidity)
+    modseq = next_modseq(tx, account)
     _, target = _insert_picked(tx, account, to, modseq, sums)
     source = _delete_picked(tx, account, mailbox, modseq, sums)
     return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
@@ -338,9 +348,9 @@ def expunge(
     if only_deleted and sums[0] != sums[2]:
         tx.execute(f"DELETE FROM picked WHERE flags & {DELETED} = 0")
         sums = _sums(tx)
-    modseq = next_modseq(tx, account)
     if not sums[0]:
-        return Expunged(uids=[], modseq=modseq)
+        return Expunged(uids=[], modseq=current_modseq(tx, account))
+    modseq = next_modseq(tx, account)
     gone = _delete_picked(tx, account, mailbox, modseq, sums)
     release_contents(tx, account, "SELECT heap FROM picked")
     return Expunged(uids=list(gone.ranges), modseq=modseq)

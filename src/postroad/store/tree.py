@@ -29,6 +29,12 @@ def next_modseq(tx: Transaction, account: int) -> int:
     return int(row[0])
 
 
+def current_modseq(tx: Transaction, account: int) -> int:
+    row = tx.first("SELECT modseq FROM counter WHERE account = ?", (account,))
+    assert row is not None
+    return int(row[0])
+
+
 def mailbox_id(tx: Transaction, account: int, name: str) -> int | None:
     row = tx.first("SELECT mailbox FROM mailbox WHERE account = ? AND name = ?", (account, name))
     return None if row is None else int(row[0])

@@ -16,6 +16,10 @@ CREATE INDEX account_domain ON account (domain, created, account);
 CREATE TABLE credential (
     account INTEGER PRIMARY KEY, argon2 TEXT NOT NULL, scram_sha_256 TEXT NOT NULL
 );
+-- Of accounts that were removed: an account of the same name begins above this.
+CREATE TABLE former_account (
+    address TEXT PRIMARY KEY, uidvalidity INTEGER NOT NULL
+) WITHOUT ROWID;
 -- targets: one address a line.
 CREATE TABLE alias (
     address TEXT PRIMARY KEY, domain TEXT NOT NULL, targets TEXT NOT NULL
