@@ -70,7 +70,6 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="postroad-bench-"))
     directory.chmod(0o755)
     ground = Ground(directory, options.workers)
-    ground.dns.start()
     if not ground.has_peers:
         console.print("postfix and dovecot are not installed, or this is not root: no peer")
     rows: list[Row] = []
@@ -86,7 +85,7 @@ def main() -> int:
         if "idle" in chosen:
             rows += sections.idle(ground, say, connections=options.connections)
     finally:
-        ground.dns.stop()
+        ground.dns.close()
         shutil.rmtree(directory, ignore_errors=True)
     table = Table("what", "unit", "postroad", "postfix + dovecot", "ratio")
     for row in rows:

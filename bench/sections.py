@@ -16,9 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from postroad.lab.dns import DNSServer
-
 from bench import driver, peers, processes
+from postroad.lab.dns import DNSServer
 from postroad.lab.process import PostroadServer, free_offset
 
 MAILBOXES = 100

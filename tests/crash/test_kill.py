@@ -16,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.world import world
 
 from postroad.lab.process import PostroadServer
 from support.mail import plain
+from support.world import world
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1500)]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.world import World, world
 
 from postroad.lab.process import PostroadServer
+from support.world import World, world
 
 
 @pytest.fixture(scope="session")

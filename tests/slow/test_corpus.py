@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.world import world
 
 from postroad.lab.process import PostroadServer
+from support.world import world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -41,15 +41,14 @@ def corpus() -> list[tuple[str, bytes]]:
     return [(file.name, file.read_bytes()) for file in sorted(own.glob("*.eml"))]
 
 
-def fault(octets: bytes) -> str | None:
-    """Why SMTP may not carry these octets (the rules in docs/smtp-rules.md)."""
-    if b"\0" in octets:
-        return "5.6.0"
+def faults(octets: bytes) -> set[bytes]:
+    """Statuses that may refuse these octets (the rules in docs/smtp-rules.md); empty: carried."""
+    found = set()
     if BARE.search(octets):
-        return "5.6.0"
-    if any(len(line) > 998 for line in octets.split(b"\r\n")):
-        return "5.6.0"
-    return None
+        found.add(b"5.6.11")
+    if b"\0" in octets or any(len(line) > 998 for line in octets.split(b"\r\n")):
+        found.add(b"5.6.0")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +81,18 @@ def test_in_by_smtp_out_by_imap_and_pop3(server: PostroadServer) -> None:
     mails = corpus()
     assert len(mails) in {3006, 12}
     kept: list[bytes] = []
-    refused: dict[str, tuple[str, int, bytes]] = {}
+    refused: list[str] = []
     with RawSMTP("127.0.0.1", server.port("smtp"), timeout=60) as client:
         client.ehlo("corpus.example")
         for name, octets in mails:
             code, text = client.send_octets(octets)
-            expected = fault(octets)
-            if expected is None:
+            expected = faults(octets)
+            if not expected:
                 assert code == 250, (name, code, text)
                 kept.append(octets if octets.endswith(b"\r\n") else octets + b"\r\n")
             else:
-                assert code == 550 and text.startswith(expected.encode()), (name, code, text)
-                refused[name] = (expected, code, text)
+                assert code == 550 and text.split()[0] in expected, (name, code, text)
+                refused.append(name)
     assert len(kept) + len(refused) == len(mails)
     assert refused, "the corpus holds messages that must be refused"
 
@@ -123,4 +122,4 @@ def test_in_by_smtp_out_by_imap_and_pop3(server: PostroadServer) -> None:
         _, lines, _ = pop.retr(number)
         assert b"".join(line + b"\r\n" for line in lines) == octets
     pop.quit()
-    assert "no fault" in server.run("verify").lower() or server.run("verify")
+    server.run("verify")

@@ -11,12 +11,13 @@ import re
 import select
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from postroad.lab.ports import is_free
 
 STANDARD_PORTS = {
     "smtp": 25,
@@ -40,19 +41,9 @@ def free_offset(*addresses: str, tries: int = 200) -> int:
     """
     for attempt in range(tries):
         offset = 11_000 + (os.getpid() * 37 + attempt * 1009) % 20_000
-        if all(_is_free(a, offset + p) for a in addresses for p in STANDARD_PORTS.values()):
+        if all(is_free(a, offset + p) for a in addresses for p in STANDARD_PORTS.values()):
             return offset
     raise ServerFailed(f"no free port offset on {addresses} in {tries} tries")
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
 
 
 def set_option(toml: str, section: str, key: str, value: str) -> str:
@@ -142,7 +133,8 @@ class PostroadServer:
         self.config.write_text(text, encoding="utf-8")
 
     def add_accounts(self, addresses: Sequence[str], password: str) -> None:
-        self.run("account", "add", *addresses, "--password-stdin", stdin=password + "\n")
+        for address in addresses:
+            self.run("account", "add", address, "--password-stdin", stdin=password + "\n")
 
     def add_account(self, address: str, password: str) -> None:
         self.add_accounts([address], password)

@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 from asyncio import Future
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,23 @@ from postroad.net.transport import SocketStream
 from postroad.net.waiting import wait_until, wake
 
 _IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EALREADY})
+_BIND_ADDRESS_NO_PORT = 24
+"""Linux's IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect(), not one for all peers."""
 
 
 class NetDialer:
-    """The Dialer of real sockets."""
+    """The Dialer of real sockets.
 
-    __slots__ = ()
+    sources: addresses of ours to dial from; the first of each IP version is the default one. A
+    server that listens on one address sends from it, as its SPF record and PTR say.
+    """
+
+    __slots__ = ("_sources",)
+
+    def __init__(self, sources: Sequence[str] = ()) -> None:
+        self._sources: dict[int, str] = {}
+        for source in sources:
+            self._sources.setdefault(ipaddress.ip_address(source).version, source)
 
     async def dial(
         self, address: str, port: int, *, timeout_s: float = 30.0, source: str | None = None
@@ -42,8 +54,10 @@ class NetDialer:
                 sock = socket.socket(family, socket.SOCK_STREAM)
                 undo.callback(sock.close)
                 sock.setblocking(False)
-                if source is not None:
-                    sock.bind((source, 0))
+                bound = source or self._sources.get(version)
+                if bound is not None:
+                    sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                    sock.bind((bound, 0))
                 code = sock.connect_ex((address, port))
             except (OSError, OverflowError) as error:
                 raise Disconnected(getattr(error, "strerror", None) or str(error)) from error
