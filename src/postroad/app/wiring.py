@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
@@ -65,6 +66,19 @@ def resolver_of(config: Config) -> NetResolver:
     return NetResolver(servers or None, timeout_s=config.dns.timeout_s)
 
 
+def sources_of(config: Config) -> list[str]:
+    """Where mail to others is sent from: the address listened on, where that is one of a kind.
+
+    With several, or all, of the machine's addresses the system's choice stands.
+    """
+    chosen = []
+    for version in (4, 6):
+        listed = [a for a in config.listen.addresses if ip_address(a).version == version]
+        if len(listed) == 1 and not ip_address(listed[0]).is_unspecified:
+            chosen += listed
+    return chosen
+
+
 def server_secret(data_dir: Path) -> Secret:
     """The server's own key, made at the first start; the same for all its processes.
 
@@ -94,11 +108,12 @@ def build_site(config: Config, database: Database, secret: Secret, trace: Trace)
         store=MailStore(database, BlobStore.open(config.data_dir)),
         queue=MailQueue(database),
         resolver=resolver_of(config),
-        dialer=NetDialer(),
+        dialer=NetDialer(sources_of(config)),
         clock=SystemClock(),
         trace=trace,
         tls=TLSContexts(certificate_of(config)),
         secret=secret,
+        run_dir=config.data_dir / "run",
     )
     apply_settings(site, config)
     return site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 from ssl import SSLContext
 
 from postroad.database.contract import Database
@@ -45,6 +46,8 @@ class Site:
     recipients_max: int = limits.SMTP_RECIPIENTS_MAX
     secret: Secret = field(default_factory=lambda: Secret(secrets.token_bytes(32)))
     """The server's own key, the same in all its processes: made-up salts come from it."""
+    run_dir: Path | None = None
+    """Where locks between our processes live; None: there is only this process."""
     plaintext_on_loopback: bool = False
     """Clients on loopback may log in without TLS (test tools)."""
     message_lifetime_s: int = 5 * 86400
