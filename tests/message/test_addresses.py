@@ -72,6 +72,7 @@ def box(display: bytes | None, local: bytes, domain: bytes) -> MailboxAddress:
         (b"a@[192.0.2.1]", [box(None, b"a", b"[192.0.2.1]")]),
         (b"root", [box(None, b"root", b"")]),
         (b"a b c@d.e", [box(b"a b", b"c", b"d.e")]),
+        (b"a@b . c d", [box(b"d", b"a", b"b.c")]),
         (b"<a@b> <c@d>", [box(None, b"a", b"b"), box(None, b"c", b"d")]),
         (b"a@b; c@d", [box(None, b"a", b"b"), box(None, b"c", b"d")]),
         (b"Name <>", [box(b"Name", b"", b"")]),

@@ -143,10 +143,11 @@ def _without_angle(tokens: list[Token]) -> MailboxAddress | None:
         # no @: a bare local part when it is one word, else a name without an address
         local = _squeeze(tokens)
         return MailboxAddress(_comments(tokens), local, b"") if local else None
-    domain = _squeeze(tokens[at + 1 :])
+    domain_to = _domain_end(tokens, at)
+    domain = _squeeze(tokens[at + 1 : domain_to])
     local_from = _local_start(tokens, at)
     local = _squeeze(tokens[local_from:at])
-    display = _phrase(tokens[:local_from]) or _comments(tokens)
+    display = _phrase(tokens[:local_from]) or _phrase(tokens[domain_to:]) or _comments(tokens)
     return MailboxAddress(display, local, domain)
 
 
@@ -166,6 +167,20 @@ def _local_start(tokens: list[Token], at: int) -> int:
             break
         index = position
     return index
+
+
+def _domain_end(tokens: list[Token], at: int) -> int:
+    """Where the domain behind the @ at index `at` ends: words joined by dots only."""
+    wants_word = True
+    for position in range(at + 1, len(tokens)):
+        kind, text = tokens[position]
+        if (kind, text) == (_SPECIAL, b"."):
+            wants_word = True
+        elif kind not in (_SPACE, _COMMENT):
+            if not wants_word:
+                return position
+            wants_word = False
+    return len(tokens)
 
 
 def _mailbox(before: list[Token], angle: list[Token] | None) -> MailboxAddress | None:
@@ -273,6 +288,16 @@ def parse_addresses(value: bytes) -> list[MailboxAddress | Group]:
         reader.end_group()
         out += reader.out
     return out
+
+
+def count_ats(value: bytes) -> int:
+    """How many @ stand outside of quoted strings, comments and literals."""
+    found = 0
+    for number, token in enumerate(_tokens(value)):
+        if number >= TOKENS_MAX:
+            break
+        found += token == (_SPECIAL, b"@")
+    return found
 
 
 def mailboxes(addresses: list[MailboxAddress | Group]) -> list[MailboxAddress]:

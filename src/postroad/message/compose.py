@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from postroad.message.addresses import MailboxAddress, mailboxes, parse_addresses
+from postroad.message.addresses import MailboxAddress, count_ats, mailboxes, parse_addresses
 from postroad.message.dates import render_date
 from postroad.message.header import Header
 
@@ -28,7 +28,6 @@ _ONCE = (
     b"Content-Transfer-Encoding",
 )  # fmt: skip
 """RFC 5322 §3.6, RFC 2045 §4, §5, §6: more than one makes readers disagree."""
-_ADDRESS_FIELDS = (b"From", b"Sender", b"Reply-To", b"To", b"Cc", b"Bcc")
 _UNSAFE_ID = re.compile(rb"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-@]")
 _DOMAIN = re.compile(rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_.\-\x80-\xff]*[A-Za-z0-9\x80-\xff])?\Z")
 _LITERAL = re.compile(rb"\[[0-9A-Za-z.:\-]+\]\Z")
@@ -112,14 +111,14 @@ def check_submission(header: Header) -> str | None:
     authors = mailboxes(parse_addresses(field.value))
     if not authors:
         return "the From field names no address"
-    for name in _ADDRESS_FIELDS:
+    for name in (b"From", b"Sender"):
         given = header.first(name)
         if given is None:
             continue
         found = mailboxes(parse_addresses(given.value))
-        for mailbox in found:
-            if not is_complete(mailbox) and name in (b"From", b"Sender"):
-                return f"the {name.decode()} field is malformed: {_shown(given.value)!r}"
+        # More @ than addresses: readers would disagree on who wrote it.
+        if not all(map(is_complete, found)) or count_ats(given.value) != len(found):
+            return f"the {name.decode()} field is malformed: {_shown(given.value)!r}"
         if name == b"Sender" and len(found) != 1:
             return "the Sender field must name exactly one address"
     if len(authors) > 1 and header.first(b"sender") is None:
