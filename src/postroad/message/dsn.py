@@ -41,7 +41,6 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 _BOUNDARY = re.compile(r"[^A-Za-z0-9'+_,\-./:=?]")
 
 ACTIONS = ("failed", "delayed", "delivered", "relayed", "expanded")
-_CLASSES = {"failed": 5, "delayed": 4, "delivered": 2, "relayed": 2, "expanded": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
