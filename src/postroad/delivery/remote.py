@@ -319,7 +319,7 @@ class Courier:
             for number, answer in zip(batch, ending.answers, strict=True):
                 if answer is None:
                     assert ending.failure is not None
-                    if ending.stage is Stage.CONTENT:
+                    if ending.content_sent:
                         outcomes[number] = Deferred(ending.failure, peer)
                     else:
                         again.append(number)

@@ -76,12 +76,13 @@ class TLSBroken:
 class Ending:
     """How a transaction ended. answers: one for each recipient, None while undecided.
 
-    failure: why somebody is undecided, in our words; stage: what was not answered.
+    failure: why somebody is undecided. content_sent: the end of data went out, so the peer may
+    have taken the message for those who are undecided.
     """
 
     answers: tuple[Answer | None, ...]
     failure: Reply | None = None
-    stage: Stage = Stage.CONTENT
+    content_sent: bool = False
 
 
 def _broken(stage: Stage, how: str) -> Reply:
@@ -269,7 +270,8 @@ class Session:
     ) -> Ending:
         self._silent = True
         stage = stage or self._conn.stage
-        return Ending(self._conn.answers, failure or _broken(stage, how), stage)
+        conn = self._conn
+        return Ending(conn.answers, failure or _broken(stage, how), conn.content_sent)
 
 
 def _one_line(error: Exception) -> str:

@@ -109,6 +109,8 @@ class ClientConnection:
         self._answers: list[Answer | None] = []
         self._accepted: list[int] = []
         self._refused_mail = False
+        self.content_sent = False
+        """The end of data of the running or last transaction went out: the peer may have it."""
         self.extensions = Extensions()
 
     # -- What the caller reads ----------------------------------------------------------------
@@ -216,6 +218,7 @@ class ClientConnection:
         self._answers = [None] * len(transaction.recipients)
         self._accepted = []
         self._refused_mail = False
+        self.content_sent = False
 
     def send_content(self, octets: bytes | memoryview) -> bytes:
         """The wire octets of a chunk of the message.
@@ -243,6 +246,7 @@ class ClientConnection:
             self._state = State.CLOSED
             raise
         self._encoder = None
+        self.content_sent = True
         self._unanswered.append(_Command(Stage.CONTENT, b""))
         self._state = State.TRANSACTION
         return octets
