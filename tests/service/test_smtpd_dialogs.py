@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.dialog import assert_wrong_server_fails, run_dialog_async
-from support.sites import make_site
 
 from postroad.service.smtpd import SMTPService
+from support.dialog import assert_wrong_server_fails, run_dialog_async
+from support.sites import make_site
 
 DIALOGS = sorted((Path(__file__).parent / "dialogs").glob("rfc*.dialog"))
 
