@@ -16,6 +16,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from postroad.app.config import Config, ConfigError, load
 from postroad.app.crew import Crew, LocalCrew
@@ -34,6 +35,9 @@ from postroad.database.local import LocalDatabase
 from postroad.mail.errors import Fault, StateError
 from postroad.service.stored import StoreServer
 from postroad.trace import Event
+
+if TYPE_CHECKING:
+    from postroad.app.supervisor import Supervisor
 
 GRACE_S = 8.0
 """How long sessions and deliveries under way may take to end after SIGTERM."""
@@ -83,22 +87,42 @@ def serve(path: Path) -> int:
     workers = config.workers
     sets = bind_all(config, max(workers, 1))
     log: ServerLog | None = None
+    supervisor: Supervisor | None = None
     try:
         drop_privileges(config)
+        if workers:
+            supervisor = _forked(config, sets)
         log = ServerLog(config.log)
-        server = Server(path, config, sets, log, began)
+        server = Server(path, config, sets, log, supervisor, began)
         return run_loop(server.run(), uvloop=config.server.uvloop)
     finally:
         close_all(sets)
+        if supervisor is not None:
+            supervisor.abandon()
         if log is not None:
             log.close()
+
+
+def _forked(config: Config, sets: list[Sockets]) -> Supervisor:
+    """The workers, with everything they need imported before, so that they share it."""
+    from postroad.app.supervisor import Supervisor
+
+    supervisor = Supervisor(config, sets)
+    supervisor.fork()
+    return supervisor
 
 
 class Server:
     """The main process."""
 
     def __init__(
-        self, path: Path, config: Config, sets: list[Sockets], log: ServerLog, began: float
+        self,
+        path: Path,
+        config: Config,
+        sets: list[Sockets],
+        log: ServerLog,
+        supervisor: Supervisor | None,
+        began: float,
     ) -> None:
         self._path = path
         self._config = config
@@ -109,36 +133,30 @@ class Server:
         self._at_once: asyncio.Event = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
+        self._supervisor = supervisor
         self._crew: Crew | None = None
 
     async def run(self) -> int:
+        """Raises: CannotStart, StateError, Unavailable."""
         self._listen_to_signals()
-        supervisor = None
-        if self._config.workers:
-            from postroad.app.supervisor import Supervisor
-
-            supervisor = Supervisor(self._config, self._sets, self._log)
-            await supervisor.spawn()  # they load their modules while the database opens
-        try:
-            return await self._serve(supervisor)
-        finally:
-            if supervisor is not None:
-                await supervisor.drain(0)
-
-    async def _serve(self, crew: Crew | None) -> int:
         database = await self._open()
         stored = StoreServer(database, self._log)
         try:
             await stored.start()
             secret = server_secret(self._config.data_dir)
-            if crew is None:
+            crew: Crew
+            if self._supervisor is not None:
+                self._supervisor.report_to(self._log)
+                crew = self._supervisor
+            else:
                 crew = LocalCrew(
                     self._config, database, secret, self._log, self._sets[0], runs_queue=True
                 )
-            self._crew = crew
             await crew.start()
-            self._announce()
-            await self._stop.wait()
+            self._crew = crew
+            if not self._stop.is_set():
+                self._announce()
+                await self._stop.wait()
             return await self._drain(crew)
         finally:
             await stored.close()
@@ -193,8 +211,6 @@ class Server:
         self._log(ServerStopping(signal=name))
         notify("STOPPING=1")
         self._stop.set()
-        if self._crew is None:  # not ready yet: nobody is served
-            self._at_once.set()
 
     async def _drain(self, crew: Crew) -> int:
         """Exit code 0, or STOPPED_AT_ONCE when a second signal cut it short."""

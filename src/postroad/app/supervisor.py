@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 
 import msgspec
 
+from postroad.app.child import Child
 from postroad.app.config import Config
 from postroad.app.sockets import CannotStart, Sockets
 from postroad.app.worker import Drain, Reload, Start, command
-from postroad.trace import Event, Trace
+from postroad.app.worker import main as worker_main
+from postroad.trace import Event, Trace, discard
 
 READY_TIMEOUT_S = 60.0
 BACKOFF_FIRST_S = 0.1
@@ -47,130 +48,132 @@ class WorkerLost(Event):
 class _Worker:
     """One place in the crew, and the process that fills it."""
 
-    def __init__(self, name: str, sockets: Sockets, config: Config, trace: Trace) -> None:
+    def __init__(self, name: str, sockets: Sockets, config: Config) -> None:
         self.name = name
         self.config = config
-        self._sockets = sockets
-        self._trace = trace
-        self._process: Process | None = None
+        self.sockets = sockets
+        self.child: Child | None = None
         self._stopping = False
         self._watching: asyncio.Task[None] | None = None
 
-    async def spawn(self) -> None:
-        """Starts the process, which loads its modules meanwhile. Raises: OSError."""
-        self._process = await asyncio.create_subprocess_exec(
-            *command(),
-            stdin=PIPE,
-            stdout=PIPE,
-            pass_fds=[sock.fileno() for _, sock in self._sockets],
-        )
+    @property
+    def descriptors(self) -> list[int]:
+        return [sock.fileno() for _, sock in self.sockets]
 
-    async def settle(self) -> None:
+    async def settle(self, trace: Trace) -> None:
         """Gives it its orders and waits until it accepts. Raises: CannotStart."""
-        process = self._process
-        assert process is not None and process.stdout is not None
+        child = self.child
+        assert child is not None
         began = time.monotonic()
-        await self._tell(
+        await child.attach()
+        self._tell(
             Start(
                 config=self.config,
-                sockets=[(name, sock.fileno()) for name, sock in self._sockets],
-                runs_queue=not self._sockets,
+                sockets=[(name, sock.fileno()) for name, sock in self.sockets],
+                runs_queue=not self.sockets,
             )
         )
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                line = await process.stdout.readline()
+                line = await child.read_line()
         except TimeoutError:
             line = b""
         if line != b"ready\n":
-            self._kill()
-            await process.wait()
+            child.kill()
+            await child.wait()
             raise CannotStart(f"{self.name} did not become ready: the lines above say why")
         seconds = round(time.monotonic() - began, 3)
-        self._trace(WorkerStarted(worker=self.name, pid=process.pid, seconds=seconds))
+        trace(WorkerStarted(worker=self.name, pid=child.pid, seconds=seconds))
 
-    def watch(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
+    def watch(self, trace: Trace) -> None:
+        self._watching = asyncio.create_task(self._watch(trace))
 
-    async def _watch(self) -> None:
-        """Restarts the process whenever it ends, until the server stops."""
+    async def _watch(self, trace: Trace) -> None:
+        """Starts another process whenever this one ends, until the server stops."""
         backoff = BACKOFF_FIRST_S
         while True:
-            process = self._process
-            assert process is not None
+            child = self.child
+            assert child is not None
             began = time.monotonic()
-            code = await process.wait()
+            code = await child.wait()
             if self._stopping:
                 return
             if time.monotonic() - began > LIVED_WELL_S:
                 backoff = BACKOFF_FIRST_S
-            self._trace(WorkerLost(worker=self.name, pid=process.pid, code=code, retry_s=backoff))
+            trace(WorkerLost(worker=self.name, pid=child.pid, code=code, retry_s=backoff))
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, BACKOFF_MAX_S)
             try:
-                await self.spawn()
-                await self.settle()
+                self.child = Child.start(command(), self.descriptors)
+                await self.settle(trace)
             except (CannotStart, OSError):
-                continue  # the process is gone: the next turn sees that and waits longer
+                continue  # the next turn sees that it is gone, and waits longer
 
-    async def reload(self, config: Config) -> None:
+    def reload(self, config: Config) -> None:
         self.config = config
-        await self._tell(Reload(config=config))
+        self._tell(Reload(config=config))
 
     async def drain(self, grace_s: float) -> None:
         """Returns when the process has ended; it is killed when it takes too long."""
         self._stopping = True
-        process = self._process
-        if self._watching is not None and (process is None or process.returncode is not None):
-            self._watching.cancel()  # it was waiting to start another
-        if process is None:
+        if self._watching is not None:
+            self._watching.cancel()
+        child = self.child
+        if child is None:
             return
         try:
-            await self._tell(Drain(grace_s=grace_s))
+            self._tell(Drain(grace_s=grace_s))
             async with asyncio.timeout(grace_s + DRAIN_SLACK_S):
-                await process.wait()
+                await child.wait()
         except TimeoutError:
             pass
         finally:
-            self._kill()
-            await process.wait()
+            child.kill()
+        await child.wait()
 
-    def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    async def _tell(self, order: Start | Reload | Drain) -> None:
-        """A worker that is gone hears nothing; its watcher knows."""
-        assert self._process is not None and self._process.stdin is not None
-        try:
-            self._process.stdin.write(msgspec.json.encode(order) + b"\n")
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            return
+    def _tell(self, order: Start | Reload | Drain) -> None:
+        if self.child is not None:
+            self.child.tell(msgspec.json.encode(order) + b"\n")
 
 
 class Supervisor:
     """A `Crew` of processes: one worker for each set of sockets, and the queue's."""
 
-    def __init__(self, config: Config, sets: list[Sockets], trace: Trace) -> None:
+    def __init__(self, config: Config, sets: list[Sockets]) -> None:
         self._workers = [
-            _Worker(f"worker {number}", sockets, config, trace)
-            for number, sockets in enumerate(sets, 1)
+            _Worker(f"worker {number}", sockets, config) for number, sockets in enumerate(sets, 1)
         ]
-        self._workers.append(_Worker("queue", [], config, trace))
+        self._workers.append(_Worker("queue", [], config))
+        self._trace: Trace = discard
 
-    async def spawn(self) -> None:
-        """Starts the processes; `start` tells them to serve, once the store answers."""
-        await asyncio.gather(*(worker.spawn() for worker in self._workers))
+    def fork(self) -> None:
+        """Makes the processes, which wait for their orders. This process has no thread yet."""
+        for worker in self._workers:
+            theirs = [w for w in self._workers if w is not worker]
+            worker.child = Child.fork(
+                worker_main,
+                [other.child for other in theirs if other.child is not None],
+                [fd for other in theirs for fd in other.descriptors],
+            )
+
+    def report_to(self, trace: Trace) -> None:
+        self._trace = trace
 
     async def start(self) -> None:
         """Raises: CannotStart."""
-        await asyncio.gather(*(worker.settle() for worker in self._workers))
+        await asyncio.gather(*(worker.settle(self._trace) for worker in self._workers))
         for worker in self._workers:
-            worker.watch()
+            worker.watch(self._trace)
 
     async def reload(self, old: Config, new: Config) -> None:
-        await asyncio.gather(*(worker.reload(new) for worker in self._workers))
+        for worker in self._workers:
+            worker.reload(new)
 
     async def drain(self, grace_s: float) -> None:
         await asyncio.gather(*(worker.drain(grace_s) for worker in self._workers))
+
+    def abandon(self) -> None:
+        """Before a loop ran: the processes go with us."""
+        for worker in self._workers:
+            if worker.child is not None:
+                worker.child.kill()

@@ -26,7 +26,11 @@ from postroad.net.listener import Listener
 from postroad.net.resolver import NetResolver
 from postroad.net.tls import ServerContext, server_context
 from postroad.queue.reading import MailQueue
+from postroad.service.imapd import IMAPService
+from postroad.service.pop3d import POP3Service
 from postroad.service.site import Site, TLSContexts
+from postroad.service.smtpd import SMTPService
+from postroad.service.submission import SubmissionService
 from postroad.store.blobs import BlobStore
 from postroad.store.mailboxes import MailStore
 from postroad.trace import Event, Trace
@@ -145,20 +149,12 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
 def _build_service(name: str, site: Site) -> Service:
     match name:
         case "smtp":
-            from postroad.service.smtpd import SMTPService
-
             return SMTPService(site)
         case "submission" | "submissions":
-            from postroad.service.submission import SubmissionService
-
             return SubmissionService(site, implicit_tls=name in IMPLICIT_TLS)
         case "imap" | "imaps":
-            from postroad.service.imapd import IMAPService
-
             return IMAPService(site, implicit_tls=name in IMPLICIT_TLS)
         case "pop3" | "pop3s":
-            from postroad.service.pop3d import POP3Service
-
             return POP3Service(site, implicit_tls=name in IMPLICIT_TLS)
         case _:
             raise AssertionError(f"no service {name}")
