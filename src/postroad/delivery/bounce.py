@@ -126,12 +126,13 @@ def _status(reply: Reply, action: Action) -> str:
 def _dsn_recipient(item: Reported, message: QueuedMessage, now: datetime) -> DSNRecipient:
     outcome = item.outcome
     delayed = item.action is Action.DELAYED
+    last = outcome.last if isinstance(outcome, Failed) else None
     return DSNRecipient(
         final=item.recipient.path,
         original=item.recipient.orcpt,
         action=item.action.value,
         status=_status(outcome.reply, item.action),
-        diagnostic=outcome.reply,
+        diagnostic=last or outcome.reply,
         remote=outcome.peer.host if outcome.peer is not None else None,
         last_attempt=now,
         will_retry_until=datetime.fromtimestamp(message.expires, UTC) if delayed else None,

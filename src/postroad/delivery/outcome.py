@@ -42,10 +42,14 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Given up. peer: as for Deferred."""
+    """Given up. peer: as for Deferred.
+
+    last: where `reply` is our own word for "too late", the last one that deferred it.
+    """
 
     reply: Reply
     peer: Peer | None = None
+    last: Reply | None = None
 
 
 Outcome: TypeAlias = Delivered | Deferred | Failed

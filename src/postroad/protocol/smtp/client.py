@@ -16,6 +16,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from postroad.mail import limits
 from postroad.mail.errors import LocalProtocolError, ProtocolError
@@ -62,9 +63,21 @@ __all__ = [
 
 _REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\Z", re.DOTALL)
 
+_KNOWN_LINE_OCTETS_MAX = 60
+"""Replies up to here are parsed once: peers say the same few words for every message."""
+
 PIPELINE_OCTETS_MAX = 16_384
 """Commands sent and not yet answered: their replies must fit the peer's send buffer, or both
 sides would wait for the other to read (RFC 2920 §3.1)."""
+
+
+@lru_cache(maxsize=512)
+def _single(line: bytes) -> Reply | None:
+    """The reply when this line is all of it and well-formed."""
+    match = _REPLY_LINE.match(line)
+    if match is None or match[2] == b"-":
+        return None
+    return Reply.parse(int(match[1]), ((match[3] or b"").decode("utf-8", "replace"),))
 
 
 class State(Enum):
@@ -276,6 +289,10 @@ class ClientConnection:
             line = bytes(self._buffer[:end]).removesuffix(b"\r")
             del self._buffer[: end + 1]
             self._scanned = 0
+            if not self._texts and len(line) <= _KNOWN_LINE_OCTETS_MAX:
+                known = _single(line)
+                if known is not None:
+                    return known
             self._reply_octets += end + 1
             match = _REPLY_LINE.match(line)
             if match is None:
