@@ -164,7 +164,7 @@ mail_owner = postfix
 setgid_group = postdrop
 myhostname = postfix.bench.example
 mydestination =
-inet_interfaces = {address}
+inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 smtp_bind_address = {address}
@@ -212,10 +212,12 @@ postlog unix-dgram n - n - 1 postlogd
     def start(self, wrap: list[str] | None = None) -> float:
         """wrap: a command to start it within, as for another /etc/resolv.conf."""
         began = time.monotonic()
-        subprocess.run(
-            [*(wrap or []), "/usr/sbin/postfix", "-c", str(self.etc), "start"],
-            check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+        command = [*(wrap or []), "/usr/sbin/postfix", "-c", str(self.etc), "start"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            log = self.directory / "postfix.log"
+            told = log.read_text() if log.exists() else ""
+            raise RuntimeError(f"postfix does not start: {done.stderr}{told}")
         wait_port(self.address, self.port)
         return time.monotonic() - began
 

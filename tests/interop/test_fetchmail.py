@@ -33,12 +33,15 @@ def test_fetchmail(
             client.sendmail("out@elsewhere.example", [user], plain(f"fetch-{number}", to=user))
     mails = tmp_path / "mails"
     mails.mkdir()
+    keep = tmp_path / "keep"
+    keep.write_text(f"#!/bin/sh\nexec cat > {mails}/$$.eml\n")
+    keep.chmod(0o755)
     rc = tmp_path / "rc"
     rc.write_text(
         f"poll 127.0.0.1 protocol {protocol} port {server.port(port)}\n"
         f'  user "{user}" password "fetch secret" {tls} no sslcertck\n'
         f"  no rewrite keep\n"
-        f'  mda "sh -c \\"cat > {mails}/$$.eml\\""\n'
+        f'  mda "{keep}"\n'
     )
     rc.chmod(0o600)
     home = {"FETCHMAILHOME": str(tmp_path), "HOME": str(tmp_path)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import smtplib
 import ssl
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,11 +41,16 @@ def until(condition: Callable[[], object], what: str, seconds: float = 60) -> No
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, PostroadServer, Path]]:
-    directory = tmp_path_factory.mktemp("postfix")
-    for parent in (directory, *directory.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
+def public_directory() -> Iterator[Path]:
+    """A directory that postfix's own user may enter; pytest's are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="postroad-postfix-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def pair(public_directory: Path) -> Iterator[tuple[World, PostroadServer, Path]]:
+    directory = public_directory
     offset = free_offset(OURS, THEIRS)
     port = offset + 25
     with world(directory / "ours", dns_address="127.0.0.53", dns_port=53) as made:

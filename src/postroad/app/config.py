@@ -121,6 +121,14 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool,
         Meta(description="Let clients on loopback log in without TLS. For test tools only."),
     ] = False
+    scram_plus: Annotated[
+        bool,
+        Meta(
+            description="Offer SCRAM-SHA-256-PLUS (bound to the TLS certificate). Off, because "
+            "programs built on GNU SASL (mutt of Debian) choose it where it is offered and then "
+            "cannot log in over TLS 1.3."
+        ),
+    ] = False
 
 
 class DNS(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

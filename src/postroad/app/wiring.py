@@ -128,6 +128,7 @@ def apply_settings(site: Site, config: Config) -> None:
     site.message_octets_max = config.limits.message_octets
     site.recipients_max = config.limits.recipients
     site.plaintext_on_loopback = config.auth.plaintext_on_loopback
+    site.scram_plus = config.auth.scram_plus
     site.message_lifetime_s = config.delivery.lifetime_s
     site.bounce_lifetime_s = config.delivery.bounce_lifetime_s
     site.delivery_port = config.delivery.port

@@ -94,10 +94,15 @@ def login_allowed(site: Site, stream: Stream) -> bool:
 
 
 def mechanisms(site: Site, stream: Stream) -> tuple[str, ...]:
-    """What to offer, strongest first; () where login is not allowed."""
+    """What to offer, strongest first; () where login is not allowed.
+
+    SCRAM-SHA-256-PLUS only where it is asked for: clients built on GNU SASL choose it whenever it
+    is offered and then fail on TLS 1.3 for want of tls-exporter data (RFC 9266), which Python's
+    ssl module can not give.
+    """
     if not login_allowed(site, stream):
         return ()
-    bound = (_SCRAM_PLUS,) if stream.channel_binding() is not None else ()
+    bound = (_SCRAM_PLUS,) if site.scram_plus and stream.channel_binding() is not None else ()
     return (*bound, _SCRAM, "PLAIN", "LOGIN")
 
 

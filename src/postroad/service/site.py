@@ -50,6 +50,8 @@ class Site:
     """Where locks between our processes live; None: there is only this process."""
     plaintext_on_loopback: bool = False
     """Clients on loopback may log in without TLS (test tools)."""
+    scram_plus: bool = False
+    """Offer SCRAM-SHA-256-PLUS."""
     message_lifetime_s: int = 5 * 86400
     bounce_lifetime_s: int = 86400
     delivery_port: int = 25
