@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from message.imap_strings import check_body, check_envelope, read
 from message.octets import HEADS, OCTETS
@@ -270,3 +271,14 @@ def test_hostile_messages_cost_little(name: str) -> None:
     check_envelope(read(summary.envelope))
     check_body(read(summary.bodystructure), True)
     assert spent < 3, spent
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([b"-", b"--", b"\n", b"\n--", b"\n--b", b"x" * 1500, b"-x" * 9000]), max_size=12))
+def test_delimiters_are_found_near_and_far(pieces: list[bytes]) -> None:
+    """The quick search by one dash finds just what a plain search finds."""
+    octets = b"".join(pieces)
+    buffer = part._Buffer(octets)
+    for start in range(0, len(octets), 2501):
+        for stop in (start + 3, len(octets) - 1, len(octets)):
+            assert buffer.find(b"\n--b", start, stop) == octets.find(b"\n--b", start, stop)

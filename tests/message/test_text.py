@@ -69,3 +69,9 @@ def test_any_octets_are_survived(
 )
 def test_html(html: str, text: str) -> None:
     assert strip_html(html) == text
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_previews_do_not_end_in_half_a_character(shift: int) -> None:
+    octets = b"x" * shift + "😀é ".encode() * 2000
+    assert preview(octets, b"8bit", None, b"plain") == ("x" * shift + "😀é " * 2000)[:200].rstrip()

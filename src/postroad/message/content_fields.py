@@ -8,12 +8,15 @@ Source: RFC 2045 §5.1, RFC 2183 §2, RFC 2231 §3, §4, RFC 3282 §2.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from postroad.message.addresses import comment_end, unquote
 from postroad.message.words import decode_charset, decode_words
 
 Parameters = tuple[tuple[bytes, bytes], ...]
+ContentType = tuple[bytes, bytes, Parameters]
+_OFTEN_OCTETS = 48
 
 PARAMETERS_MAX = 200
 """Of one field; continuations of a long file name have some ten."""
@@ -63,8 +66,12 @@ def parse_parameters(value: bytes, at: int) -> Parameters:
     return tuple(out)
 
 
-def parse_content_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
+def parse_content_type(value: bytes) -> ContentType | None:
     """(type, subtype, parameters), lower case, of an unfolded value; None when it is malformed."""
+    return _often(value) if len(value) <= _OFTEN_OCTETS else _content_type(value)
+
+
+def _content_type(value: bytes) -> ContentType | None:
     if b"(" in value:
         value = _uncomment(value)
     match = _TYPE.match(value)
@@ -73,6 +80,10 @@ def parse_content_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     end = match.end()
     parameters = parse_parameters(value, end) if end < len(value) else ()
     return match[1].lower(), match[2].lower(), parameters
+
+
+_often = lru_cache(maxsize=512)(_content_type)
+"""Few values without a boundary or a name make up nearly all; a miss costs little."""
 
 
 def parse_disposition(value: bytes) -> tuple[bytes, Parameters] | None:

@@ -15,6 +15,15 @@ from postroad.message.part import Fields, Part
 
 _NEEDS_LITERAL = re.compile(rb"[\x00\r\n\x80-\xff]")
 _SPECIAL = re.compile(rb'(["\\])')
+_PLAIN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]*+\Z")
+_COMMON = {
+    word: b'"' + word + b'"'
+    for word in b"""text plain html multipart mixed alternative related report signed application
+    octet-stream pdf zip image png jpeg gif message rfc822 delivery-status charset utf-8 UTF-8
+    us-ascii iso-8859-1 windows-1252 boundary name filename format flowed delsp type report-type
+    protocol micalg 7bit 8bit binary base64 quoted-printable attachment inline size""".split()
+}
+"""Half of the strings of all BODYSTRUCTUREs."""
 
 _EMPTY_PART = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)'
 _EMPTY_PART_EXTENDED = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
@@ -24,14 +33,19 @@ def render_nstring(value: bytes | None) -> bytes:
     """NIL, a quoted string, or a literal."""
     if value is None:
         return b"NIL"
+    if _PLAIN.match(value) is not None:
+        return b'"%b"' % value
     if _NEEDS_LITERAL.search(value) is None:
-        if b'"' in value or b"\\" in value:
-            value = _SPECIAL.sub(rb"\\\1", value)
-        return b'"' + value + b'"'
+        return b'"%b"' % _SPECIAL.sub(rb"\\\1", value)
     value = value.replace(b"\0", b"")
     if _NEEDS_LITERAL.search(value) is None:
         return render_nstring(value)
     return b"{%d}\r\n%b" % (len(value), value)
+
+
+def _word(value: bytes) -> bytes:
+    """A string that is most often one of a few."""
+    return _COMMON.get(value) or render_nstring(value)
 
 
 def _address(item: MailboxAddress) -> bytes:
@@ -84,7 +98,7 @@ def render_envelope(fields: Fields) -> bytes:
 def _parameters(parameters: Parameters) -> bytes:
     if not parameters:
         return b"NIL"
-    pairs = [b"%b %b" % (render_nstring(k), render_nstring(v)) for k, v in parameters]
+    pairs = [b"%b %b" % (_word(name), _word(value)) for name, value in parameters]
     return b"(" + b" ".join(pairs) + b")"
 
 
@@ -92,7 +106,7 @@ def _disposition(part: Part) -> bytes:
     if part.disposition is None:
         return b"NIL"
     kind, parameters = part.disposition
-    return b"(%b %b)" % (render_nstring(kind), _parameters(parameters))
+    return b"(%b %b)" % (_word(kind), _parameters(parameters))
 
 
 def _languages(part: Part) -> bytes:
@@ -110,7 +124,7 @@ def _tail(part: Part) -> bytes:
 
 def _multipart(part: Part, shown: list[bytes], extended: bool) -> bytes:
     empty = _EMPTY_PART_EXTENDED if extended else _EMPTY_PART
-    out = b"(" + (b"".join(shown) or empty) + b" " + render_nstring(part.subtype)
+    out = b"(" + (b"".join(shown) or empty) + b" " + _word(part.subtype)
     if extended:
         out += b" " + _parameters(part.parameters) + _tail(part)
     return out + b")"
@@ -119,12 +133,12 @@ def _multipart(part: Part, shown: list[bytes], extended: bool) -> bytes:
 def _single(part: Part, shown: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     nstring = render_nstring
     common = b"(%b %b %b %b %b %b %d" % (
-        nstring(part.type),
-        nstring(part.subtype),
+        _word(part.type),
+        _word(part.subtype),
         _parameters(part.parameters),
         nstring(part.id),
         nstring(part.description),
-        nstring(part.encoding),
+        _word(part.encoding),
         part.size,
     )
     tail = b" " + nstring(part.md5) + _tail(part) + b")"

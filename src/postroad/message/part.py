@@ -28,6 +28,8 @@ BOUNDARY_OCTETS_MAX = 998
 """RFC 2046 §5.1.1 allows 70; longer ones exist."""
 _WINDOW = 1 << 18
 _COPY_MAX = 1 << 18
+_FAR_OCTETS = 1024
+_NEAR_OCTETS = 16384
 
 _END = re.compile(rb"\n\r?\n")
 _FIRST_EMPTY = re.compile(rb"\r?\n")
@@ -125,8 +127,23 @@ class _Buffer:
         self.spent_max = SCAN_FACTOR * self.size + (1 << 20)
 
     def find(self, needle: bytes, start: int, stop: int) -> int:
-        if self.searchable is not None:
-            return self.searchable.find(needle, start, stop)
+        """Where `needle`, a line end and two dashes first, stands in [start, stop), or -1."""
+        octets = self.searchable
+        if octets is not None:
+            # Base64 has no dash: one octet is sought 30 times faster than several. Where dashes
+            # are near, the needle itself is sought for a while.
+            at = start
+            while (dash := octets.find(b"-", at, stop)) != -1:
+                if dash > start and octets[dash - 1 : dash - 1 + len(needle)] == needle:
+                    return dash - 1 if dash - 1 + len(needle) <= stop else -1
+                if dash - at >= _FAR_OCTETS:
+                    at = dash + 1
+                    continue
+                at = dash + _NEAR_OCTETS
+                found = octets.find(needle, dash, min(at + len(needle), stop))
+                if found != -1:
+                    return found
+            return -1
         overlap = len(needle) - 1
         at = start
         while at < stop:

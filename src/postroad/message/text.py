@@ -13,9 +13,10 @@ import re
 from postroad.message.words import decode_base64, decode_charset
 
 PREVIEW_CHARACTERS = 200
-_PREVIEW_OCTETS = 8192
-"""Of encoded text that a preview looks at; HTML begins with some KB of styles."""
-_PREVIEW_HTML_OCTETS = 65536
+_PREVIEW_OCTETS = (1024, 8192)
+"""Of encoded text that a preview looks at, the second time when the first gave too little."""
+_PREVIEW_HTML_OCTETS = (65536,)
+"""HTML begins with some KB of styles."""
 
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _SPACE = re.compile(r"[\s\u00ad\u034f\u200b-\u200f\u2060\ufeff\x00-\x1f\x7f]+")
@@ -35,7 +36,9 @@ def decode_transfer(octets: bytes, encoding: bytes) -> bytes:
         return decode_base64(octets)
     if kind == b"quoted-printable":
         # RFC 2045 §6.7 rule 3: white space at line ends was put there by transport.
-        return binascii.a2b_qp(_TRAILING.sub(b"", octets))
+        if b" \r" in octets or b" \n" in octets or b"\t" in octets or octets.endswith(b" "):
+            octets = _TRAILING.sub(b"", octets)
+        return binascii.a2b_qp(octets)
     return octets
 
 
@@ -55,9 +58,29 @@ def strip_html(text: str) -> str:
 def preview(octets: bytes, encoding: bytes, charset: bytes | None, subtype: bytes) -> str:
     """The first PREVIEW_CHARACTERS of a text part, white space collapsed."""
     is_html = subtype == b"html"
-    octets = octets[: _PREVIEW_HTML_OCTETS if is_html else _PREVIEW_OCTETS]
-    text = decode_text(octets, encoding, charset)
-    if is_html:
-        text = strip_html(text)
-    text = _SPACE.sub(" ", text[: 20 * PREVIEW_CHARACTERS]).strip()
-    return text[:PREVIEW_CHARACTERS].rstrip()
+    shown = ""
+    for looked_at in _PREVIEW_HTML_OCTETS if is_html else _PREVIEW_OCTETS:
+        begin = octets[:looked_at]
+        if looked_at < len(octets):
+            begin = _whole_characters(begin)
+        text = decode_text(begin, encoding, charset)
+        if is_html:
+            text = strip_html(text)
+        shown = _collapse(text[: 20 * PREVIEW_CHARACTERS])
+        if len(shown) >= PREVIEW_CHARACTERS or len(octets) <= looked_at:
+            break
+    return shown[:PREVIEW_CHARACTERS].rstrip()
+
+
+def _whole_characters(octets: bytes) -> bytes:
+    """Without the UTF-8 character at the end, which may be half of one."""
+    for back in range(1, min(4, len(octets)) + 1):
+        if octets[-back] >= 0xC0:
+            return octets[:-back]
+    return octets
+
+
+def _collapse(text: str) -> str:
+    """White space runs as one space; invisible and control characters gone."""
+    text = " ".join(text.split())
+    return text if text.isprintable() else _SPACE.sub(" ", text).strip()
