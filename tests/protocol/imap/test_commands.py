@@ -173,6 +173,9 @@ def test_patterns_match_as_a_regular_expression_would(pattern: str, name: str) -
 def test_inbox_matches_in_any_case() -> None:
     assert NamePattern("", "inbox").matches("INBOX")
     assert NamePattern("inb", "ox/%").matches("INBOX/x")
+    assert NamePattern("", "inb%").matches("INBOX")
+    assert not NamePattern("", "inbox/a").matches("INBOX/A")
+    assert not NamePattern("", "inboxes").matches("INBOXES")
 
 
 def test_a_hostile_pattern_is_cheap() -> None:

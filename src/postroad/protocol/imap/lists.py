@@ -132,7 +132,7 @@ def parse_lsub(tag: bytes, scan: Scanner, uid: bool) -> LSub:
 
 
 class NamePattern:
-    """What a LIST pattern matches: `*` anything, `%` anything within one level.
+    """What a LIST pattern matches: `*` anything, `%` anything within one level; INBOX in any case.
 
     All positions of the pattern are tried at once, as bits of one number, so that a name costs
     its own length and no pattern can make the matching slow.
@@ -159,11 +159,15 @@ class NamePattern:
     def matches(self, name: str) -> bool:
         literals, stars, percents = self._literals, self._stars, self._percents
         wild = stars | percents
+        inbox = 5 if name.split(SEPARATOR, 1)[0] == "INBOX" else 0
         places = 1
-        for character in name:
+        for at, character in enumerate(name):
             places |= (places & wild) << 1
+            fitting = literals.get(character, 0)
+            if at < inbox:
+                fitting |= literals.get(character.lower(), 0)
             places = (
-                (places & literals.get(character, 0)) << 1
+                (places & fitting) << 1
                 | places & stars
                 | (0 if character == SEPARATOR else places & percents)
             )
