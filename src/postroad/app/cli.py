@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 import click
 
@@ -24,6 +23,9 @@ COMMANDS = {
 }
 """Name to one line; `app.commands.<name>` holds the command as `command`."""
 
+PLACES = {"lab": "postroad.lab.command"}
+"""Commands that live elsewhere: the lab stands beside the house."""
+
 
 class Program(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -32,7 +34,7 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"postroad.app.commands.{cmd_name}")
+        module = importlib.import_module(PLACES.get(cmd_name, f"postroad.app.commands.{cmd_name}"))
         command = module.command
         assert isinstance(command, click.Command)
         return command
@@ -54,7 +56,10 @@ class Program(click.Group):
 
 
 @click.group(
-    cls=Program, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+    name="postroad",
+    cls=Program,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
 )
 @click.option("-c", "--config", "config_file", metavar="FILE", help="The configuration file.")
 @click.version_option(package_name="postroad", prog_name="postroad")
@@ -71,5 +76,5 @@ def program(context: click.Context, config_file: str | None) -> None:
     context.obj = {"config_file": config_file}
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    return program.main(args=arguments, prog_name="postroad")
+main = program
+"""What the console script calls."""

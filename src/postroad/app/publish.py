@@ -32,21 +32,15 @@ def records_of(directory: Directory, config: Config, domain: str) -> list[Record
 
 
 def print_records(records: Sequence[Record], as_json: bool, *, only_table: bool = False) -> None:
-    """The zone fragment to standard output; a table for people goes with it on a terminal."""
+    """The zone fragment to standard output; the table for people after it, to standard error when
+    the other goes into a file or a pipe."""
     from postroad.dns.records import render_zone
 
     if as_json:
         print_json(records)
         return
-    if only_table:
-        _table(records)
-        return
-    click.echo(render_zone(records), nl=False)
-    if sys.stdout.isatty():
-        click.echo()
-        _table(records)
-
-
-def _table(records: Sequence[Record]) -> None:
-    rows = [(r.name, r.type, r.value) for r in records]
-    print_table(("NAME", "TYPE", "VALUE"), rows, "No record.")
+    rows = [(record.name, record.type, record.value) for record in records]
+    if not only_table:
+        click.echo(render_zone(records))
+    aside = not only_table and not sys.stdout.isatty()
+    print_table(("NAME", "TYPE", "VALUE"), rows, "No record.", aside=aside)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from postroad.app.config import Config, ConfigError, load
 from postroad.app.crew import Crew, LocalCrew
+from postroad.app.housekeeping import keep_house
 from postroad.app.logs import ServerLog
 from postroad.app.loop import raise_descriptor_limit, run_loop
 from postroad.app.notify import notify, notify_reloading
@@ -141,6 +142,7 @@ class Server:
         self._listen_to_signals()
         database = await self._open()
         stored = StoreServer(database, self._log)
+        keeping: asyncio.Task[None] | None = None
         try:
             await stored.start()
             secret = server_secret(self._config.data_dir)
@@ -154,11 +156,14 @@ class Server:
                 )
             await crew.start()
             self._crew = crew
+            keeping = asyncio.create_task(keep_house(database, self._log))
             if not self._stop.is_set():
                 self._announce()
                 await self._stop.wait()
             return await self._drain(crew)
         finally:
+            if keeping is not None:
+                keeping.cancel()
             await stored.close()
             await database.close()
             self._log(ServerStopped(seconds=round(time.monotonic() - self._began, 1)))

@@ -108,16 +108,18 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str, *, aside: bool = False
+) -> None:
     """A table for people; without a terminal plain aligned columns, nothing cut.
 
-    empty: what to say when there are no rows.
+    empty: what to say when there are no rows. aside: to standard error.
     """
     if not rows:
         click.echo(empty, err=True)
         return
     texts = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    if not aside and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -133,7 +135,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        click.echo("  ".join(cells).rstrip(), err=aside)
 
 
 def date_text(seconds: int) -> str:

@@ -19,10 +19,10 @@ def command(shell: str) -> None:
     """Print the script that completes postroad's commands in your shell."""
     from click.shell_completion import get_completion_class
 
-    from postroad.app.cli import program
+    from postroad.app.cli import main
 
     made = get_completion_class(shell)
     assert made is not None
-    completion = made(program, {}, "postroad", "_POSTROAD_COMPLETE")
+    completion = made(main, {}, "postroad", "_POSTROAD_COMPLETE")
     source = completion.source_template % completion.source_vars()
     click.echo(source)
