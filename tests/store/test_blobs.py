@@ -1,0 +1,239 @@
+"""Blobs: drafts in memory and in files, records in packs, what a full or broken disk does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroad.database.packs import (
+    Damaged,
+    FileRef,
+    PackRef,
+    check_blob,
+    file_path,
+    pack_path,
+    parse_ref,
+)
+from postroad.mail import limits
+from postroad.mail.errors import LocalProtocolError, Unavailable
+from postroad.store import appending
+from postroad.store.blobs import BlobStore
+from postroad.store.sweep import DRAFT_AGE_S, remove_stale_drafts
+
+BOUND = limits.DRAFT_MEMORY_OCTETS_MAX
+NOISE = random.Random(5).randbytes(BOUND * 2)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path):  # type: ignore[no-untyped-def]
+    store = BlobStore.open(tmp_path)
+    yield store
+    store.close()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 4096, BOUND - 1, BOUND, BOUND + 1, BOUND * 2])
+@pytest.mark.parametrize("chunk", [BOUND * 3, 65536, 5000])
+@pytest.mark.parametrize("noise", [True, False])
+def test_what_is_written_is_read(blobs: BlobStore, size: int, chunk: int, noise: bool) -> None:
+    octets = NOISE[:size] if noise else (b"all work and no play " * (size // 21 + 1))[:size]
+    draft = blobs.draft()
+    for at in range(0, size, chunk):
+        draft.write(memoryview(octets)[at : at + chunk])
+    assert draft.size == size
+    view = draft.view()
+    assert view == octets and view.readonly
+    with pytest.raises(LocalProtocolError):
+        draft.write(b"more")
+    blob = draft.commit()
+    assert blob[0] == ("f" if size > BOUND else "p")
+    assert blobs.read(blob) == octets
+    assert view == octets, "a view outlives its draft"
+    for start, stop in ((0, 10), (size // 2, size // 2 + 7), (size - 1, size + 99), (size, size)):
+        start = max(start, 0)
+        assert blobs.read_range(blob, start, stop) == octets[start:stop]
+    check_blob(blobs.data_dir, blob)
+    draft.discard()
+    with pytest.raises(LocalProtocolError):
+        draft.commit()
+
+
+def test_a_draft_that_is_dropped_leaves_nothing(blobs: BlobStore) -> None:
+    draft = blobs.draft()
+    draft.write(NOISE)
+    assert len(list((blobs.data_dir / "tmp").iterdir())) == 1
+    draft.discard()
+    draft.discard()
+    again = blobs.draft()
+    again.write(NOISE)
+    del again
+    assert list((blobs.data_dir / "tmp").iterdir()) == []
+    assert list((blobs.data_dir / "files").iterdir()) == []
+
+
+def test_the_same_big_message_twice_is_two_files(blobs: BlobStore) -> None:
+    found = set()
+    for _ in range(3):
+        draft = blobs.draft()
+        draft.write(NOISE)
+        found.add(draft.commit())
+    assert len(found) == 3
+    for blob in found:
+        assert blobs.read(blob) == NOISE
+
+
+def test_a_full_disk_defers_and_leaves_nothing_half(blobs: BlobStore) -> None:
+    first = blobs.append(b"first" * 100)
+    ref = parse_ref(first)
+    assert isinstance(ref, PackRef)
+    pack = pack_path(blobs.data_dir, ref.pack)
+    size = pack.stat().st_size
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 60, limit[1]))
+    try:
+        with pytest.raises(Unavailable):
+            blobs.append(NOISE[:5000])
+        assert pack.stat().st_size == size
+        draft = blobs.draft()
+        with pytest.raises(Unavailable):
+            draft.write(NOISE)
+        assert list((blobs.data_dir / "tmp").iterdir()) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    second = blobs.append(NOISE[:5000])
+    assert blobs.read(first) == b"first" * 100 and blobs.read(second) == NOISE[:5000]
+
+
+def test_processes_append_to_packs_of_their_own(blobs: BlobStore) -> None:
+    other = BlobStore.open(blobs.data_dir)
+    refs = [parse_ref(store.append(b"x" * 200)) for store in (blobs, other, blobs, other)]
+    packs = [ref.pack for ref in refs if isinstance(ref, PackRef)]
+    assert packs == [1, 2, 1, 2]
+    other.close()
+    third = BlobStore.open(blobs.data_dir)
+    ref = parse_ref(third.append(b"y"))
+    assert isinstance(ref, PackRef) and ref.pack == 2 and ref.offset > 0
+    third.close()
+
+
+def test_a_pack_with_a_torn_tail_is_neither_cut_nor_added_to(tmp_path: Path) -> None:
+    store = BlobStore.open(tmp_path)
+    blob = store.append(b"kept " * 99)
+    store.append(b"torn " * 99)
+    store.close()
+    pack = pack_path(tmp_path, 1)
+    os.truncate(pack, pack.stat().st_size - 5)
+    size = pack.stat().st_size
+    store = BlobStore.open(tmp_path)
+    ref = parse_ref(store.append(b"new"))
+    assert isinstance(ref, PackRef) and ref.pack == 2
+    assert pack.stat().st_size == size and store.read(blob) == b"kept " * 99
+    store.close()
+
+
+def test_a_pack_that_is_full_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appending, "PACK_OCTETS_MAX", 20_000)
+    store = BlobStore.open(tmp_path)
+    written = {store.append(NOISE[at : at + 3000]): at for at in range(0, 60_000, 3000)}
+    assert len(list((tmp_path / "packs").iterdir())) > 2
+    for blob, at in written.items():
+        assert store.read(blob) == NOISE[at : at + 3000]
+    store.close()
+
+
+def test_threads_append_at_once(blobs: BlobStore) -> None:
+    written: dict[str, bytes] = {}
+
+    def write(seed: int) -> None:
+        noise = random.Random(seed)
+        for _ in range(50):
+            octets = noise.randbytes(noise.randint(0, 3000)) + b"text " * noise.randint(0, 300)
+            written[blobs.append(octets)] = octets
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 200
+    for blob, octets in written.items():
+        assert blobs.read(blob) == octets
+
+
+@settings(max_examples=60, deadline=None)
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_no_rotten_bit_goes_unseen(
+    at: int, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data_dir = tmp_path_factory.mktemp("rot")
+    store = BlobStore.open(data_dir)
+    blob = store.append(b"Some octets of a message, some of them twice, some of them twice." * 9)
+    store.close()
+    pack = pack_path(data_dir, 1)
+    octets = bytearray(pack.read_bytes())
+    octets[at % len(octets)] ^= 1 << bit
+    pack.write_bytes(octets)
+    with pytest.raises(Damaged):
+        check_blob(data_dir, blob)
+    with pytest.raises(Unavailable):
+        BlobStore(data_dir).read(blob)
+
+
+def test_a_big_file_that_changed_is_not_handed_out(blobs: BlobStore) -> None:
+    draft = blobs.draft()
+    draft.write(NOISE)
+    blob = draft.commit()
+    ref = parse_ref(blob)
+    assert isinstance(ref, FileRef)
+    path = file_path(blobs.data_dir, ref.name)
+    path.write_bytes(NOISE[:-1] + b"?")
+    with pytest.raises(Unavailable):
+        blobs.read(blob)
+    path.write_bytes(NOISE[:-1])
+    with pytest.raises(Unavailable):
+        blobs.read_range(blob, 0, 5)
+    path.unlink()
+    with pytest.raises(Unavailable):
+        blobs.read(blob)
+    with pytest.raises(Damaged):
+        check_blob(blobs.data_dir, blob)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "p", "p1:2:3", "x1:2:3:4", "p1:a:3:4", "f../../etc/passwd:5", "f" + "a" * 64 + ":1"],
+)
+def test_what_is_no_reference_is_told(text: str) -> None:
+    with pytest.raises(Damaged):
+        parse_ref(text)
+
+
+def test_references_are_rendered_as_they_are_parsed() -> None:
+    sha = hashlib.sha256(b"").hexdigest()
+    for text in ("p12:0:48:0", f"f{sha}-3:70000"):
+        assert str(parse_ref(text)) == text
+
+
+def test_stale_drafts_are_swept_and_others_are_not(tmp_path: Path) -> None:
+    store = BlobStore.open(tmp_path)
+    used = store.draft()
+    used.write(NOISE)
+    (path,) = (tmp_path / "tmp").iterdir()
+    left = tmp_path / "tmp" / "99-0-0"
+    left.write_bytes(b"x")
+    now = path.stat().st_mtime
+    assert remove_stale_drafts(tmp_path, now) == 0
+    assert remove_stale_drafts(tmp_path, now + DRAFT_AGE_S + 9) == 1
+    assert not left.exists() and path.exists()
+    assert store.read(used.commit()) == NOISE
+    store.close()
