@@ -171,6 +171,19 @@ def test_a_kept_connection_that_died_is_replaced_without_notice() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+def test_a_peer_that_has_had_enough_of_a_connection_gets_a_new_one(verb: str) -> None:
+    async def main() -> None:
+        peer = Peer({verb: ["250 ok" if verb != "DATA" else "354 go", "421 4.7.0 enough"]})
+        trip = Trip({FIRST: peer})
+        await trip.carry()
+        assert kinds(await trip.carry()) == ["Delivered 250 2.0.0"]
+        assert peer.connections == 2 and len(peer.taken) == 2
+        await trip.courier.close()
+
+    asyncio.run(main())
+
+
 # -- Recipients, one by one ---------------------------------------------------------------------
 def test_replies_are_each_recipients_own() -> None:
     peer = Peer({"RCPT grey@": "450 4.2.0 later", "RCPT no@": "550 5.1.1 no"})

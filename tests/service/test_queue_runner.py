@@ -165,6 +165,16 @@ class World:
             await asyncio.sleep(0.002)
         raise AssertionError(f"{what} did not happen; events: {self.events[-10:]}")
 
+    async def settled(self) -> None:
+        """Nothing is due now, and no attempt waits for its outcome to be written."""
+
+        def is_settled() -> bool:
+            now = self.clock.now().timestamp()
+            rows = [item for row in self.queue.messages() for item in row.recipients]
+            return all(not item.attempting and item.next_attempt > now for item in rows)
+
+        await self.until(is_settled, "a settled queue")
+
     async def empty(self) -> None:
         await self.until(lambda: not list(self.queue.due()), "an empty queue")
 
@@ -239,7 +249,7 @@ def test_greylisting_ends_in_delivery(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         await world.enqueue("bob@two.example")
-        await world.until(lambda: bool(world.named("DeferredUntil")))
+        await world.settled()
         row = world.queue.message("m0001")
         assert row is not None
         (recipient,) = row.recipients
@@ -432,7 +442,7 @@ def test_a_dropped_connection_behind_the_dot_defers_and_loses_nothing(tmp_path: 
 
     async def story(world: World) -> None:
         await world.enqueue("bob@two.example")
-        await world.until(lambda: bool(world.named("DeferredUntil")))
+        await world.settled()
         world.clock.advance(61)
         await world.empty()
 
@@ -447,7 +457,8 @@ def test_a_dead_destination_is_suspended_and_harms_no_other(tmp_path: Path) -> N
         for _ in range(40):
             await world.enqueue("bob@dead.example")
         await world.enqueue("bob@two.example")
-        await world.until(lambda: len(world.named("DeferredUntil")) == 40)
+        await world.settled()
+        assert len(world.named("DeferredUntil")) == 40
         await world.until(lambda: len(peer.taken) == 1)
         assert world.dialer.dialled.count("192.0.2.66") <= 12
         world.dialer.peers["192.0.2.66"] = revived

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from postroad.net.contract import Disconnected, TimedOut
+from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed
 from postroad.net.memory import MemoryStream, pipe
 from postroad.protocol.smtp.data import DotDecoder
 
@@ -51,10 +52,13 @@ class Peer:
     script: Mapping[str, Step] = field(default_factory=dict)
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SIZE 1000000", "ENHANCEDSTATUSCODES")
     tls: str = "none"
-    """"none", "ok", "broken" (hangs up in the handshake), "injected" (plaintext behind 220)."""
+    """"none", "ok", "broken" (hangs up in the handshake), "garbage" (what is no
+    handshake), "injected" (plaintext behind 220)."""
     taken: list[Taken] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     connections: int = 0
+    context: ssl.SSLContext | None = None
+    """For real sockets; in memory TLS is played."""
     gate: asyncio.Event | None = None
     """When there is one, the reply to the end of data waits for it."""
 
@@ -71,18 +75,18 @@ class Peer:
                 return steps.pop(0)
         return FRIENDLY.get(verb, "500 5.5.1 what?")
 
-    async def serve(self, stream: MemoryStream) -> None:
+    async def serve(self, stream: Stream) -> None:
         self.connections += 1
         try:
             await _Session(self, stream).run()
-        except (Disconnected, TimedOut):
+        except (Disconnected, TimedOut, TLSFailed):
             pass
         finally:
             await stream.close()
 
 
 class _Session:
-    def __init__(self, peer: Peer, stream: MemoryStream) -> None:
+    def __init__(self, peer: Peer, stream: Stream) -> None:
         self.peer = peer
         self.stream = stream
         self.buffer = b""
@@ -153,7 +157,10 @@ class _Session:
         await self.say(reply)
         if self.peer.tls == "broken":
             return False
-        await self.stream.start_tls_server(None)  # type: ignore[arg-type]  # TLS is played
+        if self.peer.tls == "garbage":
+            await self.stream.write(b"\x15\x03\x01\x00\x02\x02\x28" * 3)
+            return False
+        await self.stream.start_tls_server(self.peer.context)  # type: ignore[arg-type]  # played
         self.buffer = b""
         return True
 

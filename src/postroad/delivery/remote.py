@@ -308,32 +308,31 @@ class Courier:
             else:
                 outcomes[number] = Failed(unfit, peer)
         reply = Reply.of(451, "4.4.2", "The connection was lost")
+        lost: list[int] = []
         while waiting and session.is_usable:
-            batch, rest = (
-                waiting[:RECIPIENTS_PER_TRANSACTION],
-                waiting[RECIPIENTS_PER_TRANSACTION:],
-            )
+            batch = waiting[:RECIPIENTS_PER_TRANSACTION]
+            rest = waiting[RECIPIENTS_PER_TRANSACTION:]
+            is_fresh = session.transactions == 0
             ending = await session.transact(_transaction(parcel, batch), parcel.content)
             again: list[int] = []
-            progress = False
             for number, answer in zip(batch, ending.answers, strict=True):
                 if answer is None:
                     assert ending.failure is not None
+                    reply = ending.failure
                     if ending.content_sent:
-                        outcomes[number] = Deferred(ending.failure, peer)
+                        outcomes[number] = Deferred(reply, peer)
                     else:
-                        again.append(number)
-                elif _is_too_many(answer):
-                    again.append(number)
-                    outcomes[number] = Deferred(answer.reply, peer)
+                        lost.append(number)
+                elif answer.reply.code == 421 and not is_fresh and not ending.content_sent:
+                    reply = answer.reply  # enough messages on this connection: a new one is due
+                    lost.append(number)
                 else:
                     outcomes[number] = _outcome(answer, peer)
-                    progress = progress or isinstance(outcomes[number], Delivered)
-            if ending.failure is not None:
-                reply = ending.failure
-                return [n for n in again if n not in outcomes] + rest, reply
+                    if _is_too_many(answer):
+                        again.append(number)
+            progress = any(isinstance(outcomes.get(number), Delivered) for number in batch)
             waiting = again + rest if progress else rest
-        return [number for number in waiting if number not in outcomes], reply
+        return lost + [number for number in waiting if number not in outcomes], reply
 
 
 def _temporary(reply: Reply) -> Reply:

@@ -34,7 +34,8 @@ class Hosts:
 
 
 def defer(status: str, text: str) -> Deferred:
-    return Deferred(Reply.of(451, status, text))
+    """In our own words. text: may come from a library, so it is made one line."""
+    return Deferred(Reply.of(451, status, " ".join(text.replace("\0", " ").split())))
 
 
 def order(exchanges: Sequence[MX], hostname: str, jitter: Callable[[], float]) -> list[str] | None:

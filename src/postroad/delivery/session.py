@@ -97,7 +97,7 @@ class Session:
         self._target = target
         self._stream = stream
         self._conn = ClientConnection(hostname)
-        self._silent = False
+        self._silent = False  # nothing more may be said: the connection or its order is broken
         self.transactions = 0
 
     @classmethod
