@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroad.database.contract import Operation
+from postroad.delivery.success import SuccessReported
 from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.net.memory import MemoryStream, pipe
 from postroad.policy.inbound import Judged
@@ -618,3 +619,58 @@ def test_packet_borders_change_nothing(
         assert one.endswith(b"Subject: x\r\n\r\n.a\r\n") and two.endswith(b"\r\n.a\r\n")
 
     play(tmp_path_factory.mktemp("borders"), scene)
+
+
+# -- headers that grow -----------------------------------------------------------------------
+
+
+def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    endless = b"X-Field: and so on, and so on\r\n" * 40_000
+
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        assert (await client.send(endless)).startswith("552 5.3.4 The header ")
+        assert (await client.send(endless[:500_000] + b"\r\nbody\r\n")).startswith("250 ")
+        await client.quit()
+
+    play(tmp_path, scene)
+
+
+# -- success reports -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sender", "told"), [("a@good.example", True), ("a@strict.example", False), ("", False)]
+)
+def test_success_is_reported_to_a_sender_whose_word_can_be_believed(
+    tmp_path: Path, sender: str, told: bool
+) -> None:
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        await client.say(f"MAIL FROM:<{sender}> ENVID=q7 RET=FULL\r\n".encode())
+        await client.say(b"RCPT TO:<bob@one.example> NOTIFY=SUCCESS ORCPT=rfc822;b@x.example\r\n")
+        await client.say(b"RCPT TO:<both@one.example> NOTIFY=SUCCESS,FAILURE\r\n")
+        await client.say(b"RCPT TO:<ann@one.example>\r\n")
+        await client.say(b"DATA\r\n")
+        message = plain("token-of-the-body")
+        assert (await client.say(message + b".\r\n")).startswith("250 ")
+        await client.quit()
+        queued = list(made.site.queue.messages())
+        assert len(queued) == told
+        if not told:
+            return
+        assert (queued[0].reverse_path, queued[0].recipients[0].path) == ("", "a@good.example")
+        assert queued[0].recipients[0].notify == ("NEVER",)
+        report = made.site.store.blobs.read(queued[0].blob)
+        assert b"Original-Envelope-Id: q7" in report
+        assert report.count(b"Action: delivered") == 1
+        assert report.count(b"Action: expanded") == 1
+        assert b"Original-Recipient: rfc822; b@x.example" in report
+        assert b"ann@one.example" not in report.partition(b"message/delivery-status")[2][:600]
+        assert b"\r\ntoken token-of-the-body" not in report
+        assert made.traced(SuccessReported)[0].report == queued[0].message
+
+    aliases = {"both@one.example": ("ann@one.example", "bob@one.example")}
+    play(tmp_path, scene, aliases=aliases)

@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from postroad.directory.values import Account, Resolution
+from postroad.directory.values import Resolution
 from postroad.mail import limits
 from postroad.mail.address import Address
 from postroad.mail.envelope import Envelope, Recipient
-from postroad.mail.errors import Fault, ProtocolError, StateError, Unavailable
+from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.mail.reply import Reply
+from postroad.message.header import Header, header_end
 from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed
-from postroad.protocol.sasl import Challenge, decode_initial, decode_response, encode_challenge
 from postroad.protocol.smtp import replies
 from postroad.protocol.smtp.commands import (
     Auth,
@@ -49,7 +49,6 @@ from postroad.protocol.smtp.server import (
     State,
     ehlo_reply,
 )
-from postroad.service.authenticate import Authenticated, Exchange, Rejected, mechanisms
 from postroad.service.site import Site
 from postroad.service.smtp_events import (
     MessageRefused,
@@ -60,6 +59,7 @@ from postroad.service.smtp_events import (
     SessionStarted,
     TLSStarted,
 )
+from postroad.service.smtp_login import Login
 from postroad.store.contract import Draft
 from postroad.trace.event import Event as TraceEvent
 
@@ -117,7 +117,10 @@ class Flooded(Exception):
 
 
 class SMTPSession:
-    """Serves one stream from greeting to end. A subclass says what is allowed."""
+    """Serves one stream from greeting to end. A subclass says what is allowed.
+
+    login: None where nobody logs in.
+    """
 
     service = "smtp"
     greeting = "ESMTP Postroad"
@@ -128,11 +131,9 @@ class SMTPSession:
         self.id = f"{site.clock.random_bits(48):012x}"
         self.connection = ServerConnection(site.hostname, tls=stream.tls is not None)
         self.helo: Helo | None = None
-        self.account: Account | None = None
+        self.login: Login | None = None
         self.transaction: Transaction | None = None
         self.accepted = 0
-        self._exchange: Exchange | None = None
-        self._login_failures = 0
         self._bugs = 0
         self._since = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -140,9 +141,6 @@ class SMTPSession:
         self._drained = False
 
     # -- what a subclass says ----------------------------------------------------------------
-
-    def offers_auth(self) -> bool:
-        return False
 
     async def on_mail(self, mail: Mail) -> Reply:
         """Answers a MAIL that keeps to the limits."""
@@ -264,8 +262,8 @@ class SMTPSession:
         await self.stream.start_tls_server(context, limits.TLS_HANDSHAKE_TIMEOUT_S)
         self.connection.tls_started()
         self.helo = None
-        self.account = None
-        self._exchange = None
+        if self.login is not None:
+            self.login.forget()
         self._since = self.site.clock.monotonic()
         info = self.stream.tls
         assert info is not None, "the handshake succeeded"
@@ -301,7 +299,8 @@ class SMTPSession:
                 self._end_transaction()
                 return replies.OK
             case Malformed():
-                self._exchange = None
+                if self.login is not None:
+                    self.login.abandon()
                 return event.reply
             case Noop():
                 return replies.OK
@@ -312,9 +311,10 @@ class SMTPSession:
                     replies.TLS_UNAVAILABLE if self.site.tls.server is None else replies.TLS_READY
                 )
             case Auth():
-                return await self._auth(event)
+                return await self.login.begin(event) if self.login else replies.AUTH_NOT_HERE
             case Response():
-                return await self._response(event)
+                assert self.login is not None, "an exchange began"
+                return await self.login.go_on(event)
             case Vrfy():
                 return replies.CANNOT_VRFY
             case Expn():
@@ -343,8 +343,8 @@ class SMTPSession:
         ]
         if self.stream.tls is None and self.site.tls.server is not None:
             found.append("STARTTLS")
-        offered = mechanisms(self.site, self.stream) if self.offers_auth() else ()
-        if offered and self.account is None:
+        offered = self.login.offered() if self.login is not None else ()
+        if offered:
             found.append(f"AUTH {' '.join(offered)}")
         return (*found, "HELP")
 
@@ -468,55 +468,19 @@ class SMTPSession:
             return await asyncio.to_thread(work)
         return work()
 
+    async def read_header(self, octets: memoryview) -> Header | None:
+        """The header of a message; None when it is larger than we read."""
+        end = header_end(octets[: limits.SMTP_HEADER_OCTETS_MAX + 1])
+        if end > limits.SMTP_HEADER_OCTETS_MAX:
+            return None
+        return await self.apart(end, lambda: Header(bytes(octets[:end])))
+
     async def bounded(self, work: Awaitable[R], otherwise: R, timeout_s: float) -> R:
         try:
             async with asyncio.timeout(timeout_s):
                 return await work
         except TimeoutError:
             return otherwise
-
-    # -- SASL --------------------------------------------------------------------------------
-
-    async def _auth(self, command: Auth) -> Reply:
-        if not self.offers_auth():
-            return replies.AUTH_NOT_HERE
-        if not mechanisms(self.site, self.stream):
-            return replies.AUTH_NEEDS_TLS
-        try:
-            exchange = Exchange(self.site, self.stream, command.mechanism, self.id)
-            return await self._step(exchange, decode_initial(command.initial))
-        except ProtocolError as error:
-            return error.reply or replies.AUTH_CANCELLED
-        except Unavailable as error:
-            self.trace(SessionFailed(session=self.id, doing="auth", error=error.what))
-            return replies.AUTH_UNAVAILABLE
-
-    async def _response(self, response: Response) -> Reply:
-        exchange, self._exchange = self._exchange, None
-        assert exchange is not None, "the core knows when an exchange runs"
-        if response.line is None:
-            return replies.AUTH_CANCELLED
-        try:
-            return await self._step(exchange, decode_response(response.line))
-        except ProtocolError as error:
-            return error.reply or replies.AUTH_CANCELLED
-        except Unavailable as error:
-            self.trace(SessionFailed(session=self.id, doing="auth", error=error.what))
-            return replies.AUTH_UNAVAILABLE
-
-    async def _step(self, exchange: Exchange, data: bytes | None) -> Reply:
-        match await exchange.respond(data):
-            case Challenge(octets):
-                self._exchange = exchange
-                return Reply(334, None, (encode_challenge(octets).decode("ascii"),))
-            case Authenticated(account):
-                self.account = account
-                return replies.AUTH_OK
-            case Rejected():
-                self._login_failures += 1
-                if self._login_failures >= limits.LOGIN_FAILURES_MAX:
-                    return replies.TOO_MANY_ERRORS
-                return replies.AUTH_REJECTED
 
     # -- traces ------------------------------------------------------------------------------
 

@@ -16,21 +16,31 @@ from datetime import datetime
 from typing import Any
 
 from postroad.delivery import intake
-from postroad.delivery.intake import Arrival
+from postroad.delivery.intake import Arrival, Destinations
+from postroad.delivery.success import SuccessReported
 from postroad.directory.values import NotHere, Unknown
 from postroad.mail import limits
 from postroad.mail.address import Address
-from postroad.mail.envelope import Recipient
-from postroad.mail.ids import message_id
+from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.ids import MessageId, message_id
 from postroad.mail.reply import Reply
 from postroad.mailauth.result import Result
 from postroad.mailauth.spf import SPFResult, check_spf
 from postroad.message.authres import claims_to_be_from, render_authentication_results
-from postroad.message.header import Field, Header, parse_header
+from postroad.message.header import Field, Header
 from postroad.message.summary import summarize
 from postroad.message.trace_fields import count_received, protocol_name, render_received
 from postroad.net.contract import Stream
-from postroad.policy.inbound import Action, Evidence, auth_results, gather, judge, judged
+from postroad.policy.inbound import (
+    Action,
+    Evidence,
+    Judged,
+    Verdict,
+    auth_results,
+    gather,
+    judge,
+    judged,
+)
 from postroad.policy.peer import confirmed_name
 from postroad.protocol.smtp import replies
 from postroad.protocol.smtp.commands import Mail
@@ -42,6 +52,7 @@ from postroad.service.smtp_session import (
     SMTPSession,
     Transaction,
 )
+from postroad.service.success_report import success_report
 from postroad.service.threaded_dkim import verify_on_thread
 from postroad.store.contract import Draft
 
@@ -60,6 +71,18 @@ class _SenderCheck:
     reverse_path: Address | None
     began: float
     task: asyncio.Task[SPFResult]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """A message that is let in, and why."""
+
+    message: MessageId
+    now: datetime
+    header: Header
+    evidence: Evidence
+    verdict: Verdict
+    opinion: Judged
 
 
 class InboundSession(SMTPSession):
@@ -147,8 +170,8 @@ class InboundSession(SMTPSession):
 
     async def on_message(self, draft: Draft, transaction: Transaction) -> Reply:
         octets = draft.view()
-        header, body = parse_header(octets)
-        if body > limits.SMTP_HEADER_OCTETS_MAX:
+        header = await self.read_header(octets)
+        if header is None:
             return replies.HEADER_TOO_BIG
         if count_received(header) > limits.SMTP_RECEIVED_HOPS_MAX:
             return replies.TOO_MANY_HOPS
@@ -160,43 +183,58 @@ class InboundSession(SMTPSession):
         self.trace(opinion)
         if verdict.reply is not None:
             return verdict.reply
+        judgement = _Judgement(message, now, header, evidence, verdict, opinion)
+        await self._take_in(draft, octets, transaction, judgement)
+        return Reply.of(250, "2.0.0", f"Accepted as {message}")
+
+    async def _take_in(
+        self, draft: Draft, octets: memoryview, transaction: Transaction, judgement: _Judgement
+    ) -> None:
+        """Returns when the message is durable."""
         envelope = transaction.envelope()
-        helo = self.helo.name if self.helo else ""
-        results = auth_results(evidence, helo=helo, reverse_path=envelope.reverse_path)
-        head = render_authentication_results(self.site.hostname, results)
-        head += await self._received(message, transaction, now)
+        going = intake.destinations(
+            envelope, self.site.directory, relay=False, resolved=transaction.resolved
+        )
+        head = await self._head(transaction, judgement)
         with ExitStack() as stack:
-            clean = await self.apart(len(octets), lambda: self._unforged(octets, header))
+            clean = await self.apart(len(octets), lambda: self._unforged(octets, judgement.header))
             if clean is not None:
                 stack.callback(clean.discard)
-                draft, octets = clean, clean.view()
+                draft = clean
+            kept = draft.view()
             top = intake.local_head(envelope, head)
-            summary = await self.apart(len(octets), lambda: summarize(octets, top))
-            size = len(octets)
-            blob = await self.apart(size, draft.commit)
-        accepted = self._accepted_event(message, transaction, size)
+            summary = await self.apart(len(kept), lambda: summarize(kept, top))
+            blob = await self.apart(len(kept), draft.commit)
+        accepted = self._accepted_event(judgement.message, transaction, going, len(kept))
         arrival = Arrival(
-            message=message,
+            message=judgement.message,
             envelope=envelope,
             head=head,
             blob=blob,
-            size=size,
+            size=len(kept),
             summary=summary,
             account=0,
-            now=now,
-            records=remembered(now.timestamp(), accepted, opinion),
-            junk=verdict.action is Action.JUNK,
+            now=judgement.now,
+            records=remembered(judgement.now.timestamp(), accepted, judgement.opinion),
+            junk=judgement.verdict.action is Action.JUNK,
         )
-        unit = intake.operations(
-            arrival,
-            self.site.directory,
-            relay=False,
-            lifetime_s=self.site.message_lifetime_s,
-            resolved=transaction.resolved,
-        )
+        unit = intake.operations_for(arrival, going, lifetime_s=self.site.message_lifetime_s)
+        report: SuccessReported | None = None
+        if _is_believed(judgement.evidence, envelope):
+            more, report = await success_report(
+                self.site,
+                envelope,
+                going,
+                head + judgement.header.raw,
+                session=self.id,
+                message=judgement.message,
+                now=judgement.now,
+            )
+            unit += more
         await self.site.database.submit(*unit)
         self.trace(accepted)
-        return Reply.of(250, "2.0.0", f"Accepted as {message}")
+        if report is not None:
+            self.trace(report)
 
     async def _evidence(self, octets: memoryview, header: Header, now: datetime) -> Evidence:
         assert self._sender is not None, "the check began at MAIL"
@@ -216,11 +254,16 @@ class InboundSession(SMTPSession):
             **options,
         )
 
-    async def _received(self, message: str, transaction: Transaction, now: datetime) -> bytes:
+    async def _head(self, transaction: Transaction, judgement: _Judgement) -> bytes:
+        """Authentication-Results, then Received."""
         tls = self.stream.tls
+        helo = self.helo.name if self.helo else ""
         only = transaction.recipients[0] if len(transaction.recipients) == 1 else None
-        return render_received(
-            helo=self.helo.name if self.helo else "",
+        results = auth_results(
+            judgement.evidence, helo=helo, reverse_path=transaction.mail.reverse_path
+        )
+        return render_authentication_results(self.site.hostname, results) + render_received(
+            helo=helo,
             peer_address=self.stream.peer[0],
             peer_name=await self._name if self._name is not None else None,
             hostname=self.site.hostname,
@@ -230,10 +273,10 @@ class InboundSession(SMTPSession):
                 authenticated=False,
                 smtputf8=transaction.mail.smtputf8,
             ),
-            message=message,
+            message=judgement.message,
             tls=f"{tls.version} {tls.cipher}" if tls else None,
             recipient=str(only.path) if only else None,
-            now=now,
+            now=judgement.now,
         )
 
     def _unforged(self, octets: memoryview, header: Header) -> Draft | None:
@@ -249,7 +292,9 @@ class InboundSession(SMTPSession):
             return None
         return without_fields(self.site.store.blobs, octets, header, is_forged)
 
-    def _accepted_event(self, message: str, transaction: Transaction, size: int) -> MailAccepted:
+    def _accepted_event(
+        self, message: MessageId, transaction: Transaction, going: Destinations, size: int
+    ) -> MailAccepted:
         tls = self.stream.tls
         return MailAccepted(
             session=self.id,
@@ -260,7 +305,22 @@ class InboundSession(SMTPSession):
             recipients=tuple(str(item.path) for item in transaction.recipients),
             size=size,
             tls=f"{tls.version} {tls.cipher}" if tls else "",
+            delivered=tuple(target.account.address for target in going.local),
+            queued=tuple(path.path for path in going.onward),
         )
+
+
+def _is_believed(evidence: Evidence, envelope: Envelope) -> bool:
+    """Whether the reverse-path is the sender's own.
+
+    Departs: RFC 3461 §5.2.2 reports success to whoever asks. Asking costs a forger nothing, and
+    the report would go to the one he names.
+    """
+    return (
+        envelope.reverse_path is not None
+        and evidence.spf.identity == "mailfrom"
+        and evidence.spf.result is Result.PASS
+    )
 
 
 class SMTPService:

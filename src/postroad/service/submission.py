@@ -3,7 +3,8 @@
 Nobody sends without having logged in, nobody logs in without TLS (loopback apart, where that is
 configured), and nobody writes in another's name. What is missing is completed, the author's domain
 signs, local recipients get the message in the same unit of work that queues it for the others.
-Source: RFC 6409 §3-§8, RFC 4954, RFC 8314 §3.3, RFC 6376 §3.5.
+Source: RFC 6409 §3-§8, RFC 4954, RFC 8314 §3.3, RFC 6376 §3.5,
+RFC 5068 §3.1 (nobody submits without having logged in).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from postroad.mail.reply import Reply
 from postroad.mailauth.dkim import DKIMSigner, load_key, sign
 from postroad.message.addresses import MailboxAddress, mailboxes
 from postroad.message.compose import check_submission, completions
-from postroad.message.header import Header, parse_addresses, parse_header
+from postroad.message.header import Header, header_end, parse_addresses
 from postroad.message.summary import Summary, summarize
 from postroad.message.trace_fields import count_received, protocol_name, render_received
 from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed
@@ -34,10 +35,12 @@ from postroad.service.authenticate import login_allowed
 from postroad.service.rewriting import without_fields
 from postroad.service.site import Site
 from postroad.service.smtp_events import MailAccepted, remembered
+from postroad.service.smtp_login import Login
 from postroad.service.smtp_session import (
     SMTPSession,
     Transaction,
 )
+from postroad.service.success_report import success_report
 from postroad.store.contract import Draft
 from postroad.trace.event import Event
 
@@ -98,21 +101,20 @@ class SubmissionSession(SMTPSession):
         super().__init__(site, stream)
         self.service = "submissions" if implicit_tls else "submission"
         self._signers = signers
+        self._login = self.login = Login(site, stream, self.id)
 
     # -- the envelope ------------------------------------------------------------------------
 
-    def offers_auth(self) -> bool:
-        return True
-
     async def on_mail(self, mail: Mail) -> Reply:
-        if self.account is None:
+        account = self._login.account
+        if account is None:
             allowed = login_allowed(self.site, self.stream)
             return replies.AUTH_REQUIRED if allowed else replies.TLS_REQUIRED
         path = mail.reverse_path
         if path is None:
             return replies.SENDER_OK  # MDNs have the null reverse-path (RFC 8098 §3)
-        if not self.site.directory.may_send_as(self.account.account, path):
-            return _not_yours(self.account.address, str(path))
+        if not self.site.directory.may_send_as(account.account, path):
+            return _not_yours(account.address, str(path))
         return replies.SENDER_OK
 
     async def on_rcpt(self, recipient: Recipient, transaction: Transaction) -> Reply:
@@ -125,10 +127,13 @@ class SubmissionSession(SMTPSession):
     # -- the message -------------------------------------------------------------------------
 
     async def on_message(self, draft: Draft, transaction: Transaction) -> Reply:
-        assert self.account is not None, "MAIL asked for it"
+        account = self._login.account
+        assert account is not None, "MAIL asked for it"
         octets = draft.view()
-        header, body = parse_header(octets)
-        refusal = self._check(header, body, self.account.account, self.account.address)
+        header = await self.read_header(octets)
+        if header is None:
+            return replies.HEADER_TOO_BIG
+        refusal = self._check(header, account.account, account.address)
         if refusal is not None:
             return refusal
         now = self.site.clock.now()
@@ -156,7 +161,7 @@ class SubmissionSession(SMTPSession):
                 top = intake.local_head(envelope, head)
                 summary = await self.apart(len(text), lambda: summarize(text, top))
             blob = await self.apart(len(text), draft.commit)
-        accepted = self._accepted_event(message, transaction, len(text), going)
+        accepted = self._accepted_event(message, transaction, len(text), going, account.address)
         arrival = Arrival(
             message=message,
             envelope=envelope,
@@ -164,24 +169,33 @@ class SubmissionSession(SMTPSession):
             blob=blob,
             size=len(text),
             summary=summary,
-            account=self.account.account,
+            account=account.account,
             now=now,
             records=remembered(now.timestamp(), accepted, signed),
         )
         unit = intake.operations_for(arrival, going, lifetime_s=self.site.message_lifetime_s)
-        await self.site.database.submit(*unit)
+        more, report = await success_report(
+            self.site,
+            envelope,
+            going,
+            head + bytes(text[: header_end(text)]),
+            session=self.id,
+            message=message,
+            now=now,
+        )
+        await self.site.database.submit(*unit, *more)
         self.trace(accepted)
         self.trace(signed)
+        if report is not None:
+            self.trace(report)
         return Reply.of(250, "2.0.0", f"Accepted as {message}")
 
-    def _check(self, header: Header, body: int, account: int, login: str) -> Reply | None:
+    def _check(self, header: Header, account: int, login: str) -> Reply | None:
         """Why this header may not be submitted.
 
         From: and Sender: both tell the reader who wrote, so both must be the account's
         (RFC 6409 §6.1, §8.1).
         """
-        if body > limits.SMTP_HEADER_OCTETS_MAX:
-            return replies.HEADER_TOO_BIG
         if count_received(header) > limits.SMTP_RECEIVED_HOPS_MAX:
             return replies.TOO_MANY_HOPS
         fault = check_submission(header)
@@ -246,9 +260,9 @@ class SubmissionSession(SMTPSession):
         transaction: Transaction,
         size: int,
         going: intake.Destinations,
+        login: str,
     ) -> MailAccepted:
         tls = self.stream.tls
-        assert self.account is not None
         return MailAccepted(
             session=self.id,
             message=message,
@@ -257,7 +271,7 @@ class SubmissionSession(SMTPSession):
             reverse_path=str(transaction.mail.reverse_path or "<>"),
             recipients=tuple(str(item.path) for item in transaction.recipients),
             size=size,
-            login=self.account.address,
+            login=login,
             tls=f"{tls.version} {tls.cipher}" if tls else "",
             delivered=tuple(target.account.address for target in going.local),
             queued=tuple(path.path for path in going.onward),

@@ -1,6 +1,6 @@
 """The replies of an SMTP server that never change, each written once.
 
-Source: RFC 5321 §4.2.2, RFC 3463 §3 (enhanced codes), RFC 4954 §6, RFC 3207 §4.
+Source: RFC 5321 §4.2.2, RFC 3463 §3 and RFC 5248 §2 (enhanced codes), RFC 4954 §6, RFC 3207 §4.
 """
 
 from __future__ import annotations
