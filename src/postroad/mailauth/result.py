@@ -19,3 +19,10 @@ class Result(StrEnum):
     TEMPERROR = "temperror"
     PERMERROR = "permerror"
     POLICY = "policy"
+
+
+def printable(text: str) -> str:
+    """The text with `?` for what could disturb a line that people or programs read."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

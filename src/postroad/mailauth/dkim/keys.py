@@ -123,23 +123,25 @@ def parse_key_record(octets: bytes) -> KeyRecord:
 
     Raises: KeyRevoked; ValueError that names the fault.
     Source: RFC 6376 §3.6.1, §6.1.2.
+    Departs: v=DKIM1 may stand anywhere, as it does in published records; words are read in any
+    case. g= is of RFC 4871 and has no effect.
     """
     if len(octets) > RECORD_OCTETS_MAX:
         raise ValueError("the key record is too long")
     tags = parse_tags(octets)
-    if b"v" in tags and (tags[b"v"] != b"DKIM1" or next(iter(tags)) != b"v"):
+    if tags.get(b"v", b"DKIM1") != b"DKIM1":
         raise ValueError("the key record is not of version DKIM1")
     if b"p" not in tags:
         raise ValueError("the key record holds no key")
     public = without_space(tags[b"p"])
     if not public:
         raise KeyRevoked("the key is revoked")
-    flags = items(tags.get(b"t", b""))
-    services = items(tags.get(b"s", b"*"))
+    flags = items(tags.get(b"t", b"").lower())
+    services = items(tags.get(b"s", b"*").lower())
     return KeyRecord(
-        algorithm=tags.get(b"k", b"rsa").decode("ascii", "replace"),
+        algorithm=tags.get(b"k", b"rsa").lower().decode("ascii", "replace"),
         public=public,
-        hashes=tuple(items(tags[b"h"])) if tags.get(b"h") else (),
+        hashes=tuple(items(tags[b"h"].lower())) if tags.get(b"h") else (),
         for_mail=b"*" in services or b"email" in services,
         strict=b"s" in flags,
         testing=b"y" in flags,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from postroad.dns.names import a_labels, is_within
 from postroad.mailauth.canonical import Canon, canonical_field
 from postroad.mailauth.fields import RawField
+from postroad.mailauth.result import printable
 from postroad.mailauth.tags import items, parse_tags, without_space
 
 SIGNED_FIELDS_MAX = 1000
@@ -60,7 +61,7 @@ def peek(raw: bytes) -> dict[str, str]:
         name, equals, value = spec.partition(b"=")
         tag = name.strip(b" \t\r\n").decode("ascii", "replace")
         if equals and tag in ("d", "s", "a", "i"):
-            found[tag] = without_space(value).decode("utf-8", "replace")[:255]
+            found[tag] = printable(without_space(value).decode("utf-8", "replace")[:255])
     return found
 
 
@@ -127,7 +128,8 @@ def _identity(value: bytes | None, domain: str) -> tuple[str, str]:
     identity_domain = _name(below, "i")
     if not is_within(identity_domain, domain):
         raise Unusable("i= is not within d=")
-    return f"{without_space(local).decode('utf-8', 'replace')}@{identity_domain}", identity_domain
+    shown = printable(without_space(local).decode("utf-8", "replace"))
+    return f"{shown}@{identity_domain}", identity_domain
 
 
 def _name(value: bytes, tag: str) -> str:
@@ -162,27 +164,28 @@ class HeaderHasher:
             self._at[item.key].append(number)
         self._canonical: dict[tuple[int, Canon], bytes] = {}
 
-    def digest(self, signature: Signature) -> bytes:
+    def digest(self, signature: Signature, own: int) -> bytes:
         """The digest that b= signs: fields of h= from the bottom up, then the field itself.
 
+        own: the number of the signature's field, which h= cannot name (RFC 6376 §3.5).
         Source: RFC 6376 §3.7, §5.4.2 (fields that come several times, or not at all).
         """
         canon = signature.header_canon
-        hasher = hashlib.sha256(b"".join(self.selected(signature.signed, canon)))
+        hasher = hashlib.sha256(b"".join(self.selected(signature.signed, canon, own)))
         hasher.update(canonical_field(without_signature(signature.raw), canon))
         return hasher.digest()
 
-    def selected(self, names: Sequence[bytes], canon: Canon) -> list[bytes]:
+    def selected(self, names: Sequence[bytes], canon: Canon, own: int = -1) -> list[bytes]:
         """The canonical fields, each with its CRLF, in the order of `names` (lower case)."""
-        taken: dict[bytes, int] = {}
+        left: dict[bytes, list[int]] = {}
         out: list[bytes] = []
         for name in names:
-            numbers = self._at.get(name)
-            used = taken.get(name, 0)
-            if numbers is None or used >= len(numbers):
+            numbers = left.get(name)
+            if numbers is None:
+                numbers = left[name] = [at for at in self._at.get(name, ()) if at != own]
+            if not numbers:
                 continue
-            taken[name] = used + 1
-            number = numbers[-1 - used]
+            number = numbers.pop()
             text = self._canonical.get((number, canon))
             if text is None:
                 text = canonical_field(self._fields[number].raw, canon) + b"\r\n"

@@ -33,7 +33,7 @@ from postroad.mailauth.dkim.signature import (
     peek,
 )
 from postroad.mailauth.fields import raw_fields, split_header
-from postroad.mailauth.result import Result
+from postroad.mailauth.result import Result, printable
 
 KEY_RECORDS_MAX = 4
 """Of one selector; RFC 6376 §3.6.2.2 leaves several undefined, we try this many."""
@@ -70,20 +70,20 @@ async def verify_dkim(
     """One result for each DKIM-Signature, top to bottom, at most `limit`; empty when unsigned."""
     header, body_at = split_header(octets)
     fields = raw_fields(header)
-    raws = [field.raw for field in fields if field.key == b"dkim-signature"][:limit]
-    if not raws:
+    own = [at for at, field in enumerate(fields) if field.key == b"dkim-signature"][:limit]
+    if not own:
         return []
-    parsed = [_parse(raw, now) for raw in raws]
+    parsed = [_parse(fields[at].raw, now) for at in own]
     usable = [item for item in parsed if isinstance(item, Signature)]
     bodies = _hash_bodies(memoryview(octets)[body_at:], usable)
     hasher = HeaderHasher(fields)
     records: dict[str, list[bytes] | DKIMFault] = {}
     results = []
-    for item in parsed:
+    for at, item in zip(own, parsed, strict=True):
         if isinstance(item, Signature):
             try:
                 body = bodies[item.body_canon, item.limit]
-                results.append(await _verify(resolver, item, body, hasher, records))
+                results.append(await _verify(resolver, item, at, body, hasher, records))
             except DKIMFault as fault:
                 results.append(_result(item, fault.result, str(fault)))
         else:
@@ -155,6 +155,7 @@ def _hash_bodies(
 async def _verify(
     resolver: Resolver,
     signature: Signature,
+    own: int,
     body: BodyHash,
     hasher: HeaderHasher,
     records: dict[str, list[bytes] | DKIMFault],
@@ -175,7 +176,7 @@ async def _verify(
         found = records[name] = await _key_records(resolver, name)
     if isinstance(found, DKIMFault):
         raise found
-    digest = hasher.digest(signature)
+    digest = hasher.digest(signature, own)
     fault = DKIMFault(Result.PERMERROR, "there is no key")
     for octets in found:
         try:
@@ -192,7 +193,7 @@ async def _key_records(resolver: Resolver, name: str) -> list[bytes] | DKIMFault
     try:
         answer = await resolver.txt(name)
     except Unavailable as error:
-        return DKIMFault(Result.TEMPERROR, error.what)
+        return DKIMFault(Result.TEMPERROR, printable(error.what))
     if not answer:
         return DKIMFault(Result.PERMERROR, f"there is no key at {name}")
     return list(answer.records[:KEY_RECORDS_MAX])

@@ -18,7 +18,7 @@ from postroad.dns.resolver import Outcome, Resolver
 from postroad.mail.errors import Unavailable
 from postroad.mailauth.dkim import DKIMResult
 from postroad.mailauth.dmarc.record import PSD, DMARCRecord, Policy, is_dmarc, parse_record
-from postroad.mailauth.result import Result
+from postroad.mailauth.result import Result, printable
 from postroad.mailauth.spf import SPFResult
 
 QUERIES_MAX = 8
@@ -70,7 +70,10 @@ async def check_dmarc(
         return await check.run(spf, dkim)
     except Unavailable as error:
         return DMARCResult(
-            result=Result.TEMPERROR, domain=author, reason=error.what, steps=tuple(check.steps)
+            result=Result.TEMPERROR,
+            domain=author,
+            reason=printable(error.what),
+            steps=tuple(check.steps),
         )
 
 
@@ -199,7 +202,7 @@ class _Check:
         found = [octets for octets in answer.records if is_dmarc(octets)]
         record = parse_record(found[0]) if len(found) == 1 else None
         if record is not None:
-            self.steps.append(f"_dmarc.{domain}: {record.text[:200]}")
+            self.steps.append(printable(f"_dmarc.{domain}: {record.text[:200]}"))
         elif found:
             self.steps.append(f"_dmarc.{domain}: {len(found)} records, none counts")
         self._records[domain] = record

@@ -7,6 +7,7 @@ Source: RFC 7208 §2.3, §2.4 (identities), §4, §5, §6, RFC 8616 §4.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from postroad.dns.resolver import Answer, Resolver
 from postroad.mail.address import Address
 from postroad.mail.errors import Unavailable
 from postroad.mail.limits import SPF_LOOKUPS_MAX, SPF_VOID_LOOKUPS_MAX
-from postroad.mailauth.result import Result
+from postroad.mailauth.result import Result, printable
 from postroad.mailauth.spf.macro import (
     MacroString,
     as_name,
@@ -40,6 +41,8 @@ ADDRESSES_OF_TERM_MAX = 10
 EXPLANATION_CHARACTERS_MAX = 400
 """It goes into a reply line of 512 octets."""
 EXPLANATION_RECORD_OCTETS_MAX = 4096
+
+_NAME = re.compile(r"[a-z0-9_.\-]+\Z")
 
 T = TypeVar("T")
 Identity = Literal["mailfrom", "helo"]
@@ -101,7 +104,7 @@ async def check_spf(
         result=result,
         domain=domain,
         identity=identity,
-        reason=reason,
+        reason=printable(reason),
         explanation=explanation,
         steps=tuple(check.steps),
     )
@@ -121,8 +124,8 @@ def _sender_domain(name: str) -> str:
     if name.startswith("["):
         raise ValueError("an address literal has no SPF record")
     domain = a_labels(name)
-    if "." not in domain:
-        raise ValueError("the domain is not of several labels")
+    if "." not in domain or _NAME.match(domain) is None:
+        raise ValueError(f"{domain!r} is no host's or mail domain's name")
     return domain
 
 
@@ -322,7 +325,7 @@ class _Check:
                 )
 
     def _step(self, text: str) -> None:
-        self.steps.append(text)
+        self.steps.append(printable(text))
 
     # -- macros -----------------------------------------------------------------------------
 
