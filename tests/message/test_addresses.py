@@ -73,6 +73,8 @@ def box(display: bytes | None, local: bytes, domain: bytes) -> MailboxAddress:
         (b"root", [box(None, b"root", b"")]),
         (b"a b c@d.e", [box(b"a b", b"c", b"d.e")]),
         (b"a@b . c d", [box(b"d", b"a", b"b.c")]),
+        (b"<no one@b . c>", [box(None, b"no one", b"b.c")]),
+        (b"A <a . b @ c>", [box(b"A", b"a.b", b"c")]),
         (b"<a@b> <c@d>", [box(None, b"a", b"b"), box(None, b"c", b"d")]),
         (b"a@b; c@d", [box(None, b"a", b"b"), box(None, b"c", b"d")]),
         (b"Name <>", [box(b"Name", b"", b"")]),

@@ -274,7 +274,12 @@ def test_hostile_messages_cost_little(name: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from([b"-", b"--", b"\n", b"\n--", b"\n--b", b"x" * 1500, b"-x" * 9000]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from([b"-", b"--", b"\n", b"\n--", b"\n--b", b"x" * 1500, b"-x" * 9000]),
+        max_size=12,
+    )
+)
 def test_delimiters_are_found_near_and_far(pieces: list[bytes]) -> None:
     """The quick search by one dash finds just what a plain search finds."""
     octets = b"".join(pieces)

@@ -68,6 +68,8 @@ def test_any_charset_name_is_survived(octets: bytes, charset: str) -> None:
         (b"QUJD", b"ABC"),
         (b"QU JD\r\n", b"ABC"),
         (b"QUI=QUI=", b"ABAB"),
+        (b"QUI=\r\nQUI=\r\n", b"ABAB"),
+        (b"QUI=\r\n-- \r\nA list's footer", b"AB"),
         (b"QUI", b"AB"),
         (b"QUJDR", b"ABC"),
         (b"====", b""),

@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     rb'|(\()|([^ \t\r\n<>,;:@."(\[]++)|(.)',
     re.DOTALL,
 )
+_DOT = re.compile(rb" ?\. ?")
 _PAREN = re.compile(rb"[()]|\\.", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -110,6 +111,11 @@ def _squeeze(tokens: list[Token]) -> bytes:
     return b"".join(text for kind, text in tokens if kind not in (_SPACE, _COMMENT))
 
 
+def _local(tokens: list[Token]) -> bytes:
+    """A local part: spaces around dots are obsolete folding, others were meant."""
+    return _DOT.sub(b".", _phrase(tokens) or b"")
+
+
 def _at(tokens: list[Token]) -> int:
     """Index of the last @, or -1."""
     for index in range(len(tokens) - 1, -1, -1):
@@ -133,8 +139,8 @@ def _in_angle(tokens: list[Token]) -> tuple[bytes | None, bytes, bytes]:
         tokens = tokens[colon + 1 :]
     at = _at(tokens)
     if at == -1:
-        return route, _squeeze(tokens), b""
-    return route, _squeeze(tokens[:at]), _squeeze(tokens[at + 1 :])
+        return route, _local(tokens), b""
+    return route, _local(tokens[:at]), _squeeze(tokens[at + 1 :])
 
 
 def _without_angle(tokens: list[Token]) -> MailboxAddress | None:

@@ -15,8 +15,8 @@ from postroad.message.words import decode_base64, decode_charset
 PREVIEW_CHARACTERS = 200
 _PREVIEW_OCTETS = (1024, 8192)
 """Of encoded text that a preview looks at, the second time when the first gave too little."""
-_PREVIEW_HTML_OCTETS = (65536,)
-"""HTML begins with some KB of styles."""
+_PREVIEW_HTML_OCTETS = (4096, 65536)
+"""HTML often begins with some KB of styles."""
 
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _SPACE = re.compile(r"[\s\u00ad\u034f\u200b-\u200f\u2060\ufeff\x00-\x1f\x7f]+")

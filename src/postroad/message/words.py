@@ -15,6 +15,8 @@ _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\r\n]*)\?=")
 _GAP = re.compile(rb"(\?=)[ \t\r\n]+(?==\?[^?\s]{1,60}\?[bBqQ]\?[^?\r\n]*\?=)")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_ONLY_BASE64 = re.compile(rb"[A-Za-z0-9+/=\r\n]*+\Z")
+_PADDING = re.compile(rb"=[=\r\n]*+")
 _LONE = re.compile("[\ud800-\udfff]")
 
 _ALIASES = {
@@ -69,19 +71,26 @@ def decode_charset(octets: bytes, charset: str | None) -> str:
 
 
 def decode_base64(octets: bytes) -> bytes:
-    """Base64 of any shape: foreign octets are skipped, a torn last group gives what it holds."""
+    """Base64 of any shape: foreign octets are skipped, a torn last group gives what it holds.
+
+    What follows the padding counts only when all of it is base64 again: several encodings put
+    behind one another; a list's footer in plain text does not.
+    """
     end = octets.find(b"=")
-    if end != -1 and octets[end:].strip(b"=\r\n \t"):
-        # several encodings put behind one another: decode each
-        out = [decode_base64(piece) for piece in re.split(rb"=+", octets) if piece]
-        return b"".join(out)
+    if end == -1 or not (rest := octets[end:].lstrip(b"=\r\n \t")):
+        return _decode_base64(octets)
+    first = _decode_base64(octets[:end])
+    if _ONLY_BASE64.match(rest) is None:
+        return first
+    pieces = [_decode_base64(piece) for piece in _PADDING.split(rest) if piece]
+    return b"".join([first, *pieces])
+
+
+def _decode_base64(octets: bytes) -> bytes:
     clean = _NOT_BASE64.sub(b"", octets)
     if len(clean) % 4 == 1:
         clean = clean[:-1]
-    try:
-        return binascii.a2b_base64(clean + b"=" * (-len(clean) % 4))
-    except binascii.Error:
-        return b""
+    return binascii.a2b_base64(clean + b"=" * (-len(clean) % 4))
 
 
 def _decode_q(text: bytes) -> bytes:
