@@ -99,10 +99,8 @@ def asking(
             cache_entries_max=int(options.get("cache_entries_max", CACHE_ENTRIES_MAX)),
             cache_octets_max=int(options.get("cache_octets_max", 1 << 20)),
         )
-        try:
-            await test(resolver, clock)
-        finally:
-            await resolver.close()
+        await test(resolver, clock)
+        assert not resolver._asking
         assert len(asyncio.all_tasks()) == 1, "a question was left behind"
 
     asyncio.run(main())
@@ -359,14 +357,8 @@ def test_ad_is_trusted_from_loopback_only(server: DNSServer) -> None:
         server.zone.authenticated = True
         assert (await resolver.a("mx.one.example")).authenticated
         assert (await resolver.mx("mx.one.example")).authenticated
-        import postroad.net.resolver as module
-
-        original = module._is_loopback
-        module._is_loopback = lambda address: False
-        try:
-            assert not (await resolver.aaaa("mx.one.example")).authenticated
-        finally:
-            module._is_loopback = original
+        resolver._trusted = frozenset()
+        assert not (await resolver.aaaa("mx.one.example")).authenticated
 
     asking(server, test)
 
@@ -437,7 +429,14 @@ def test_the_same_question_is_asked_once(server: DNSServer) -> None:
         asking[0].cancel()  # who asked first leaves, the others still want to know
         answers = await asyncio.gather(*asking, return_exceptions=True)
         assert isinstance(answers[0], asyncio.CancelledError)
-        assert all(answer for answer in answers[1:]) and len(server.asked()) == 1
+        assert all(isinstance(answer, Answer) and answer for answer in answers[1:])
+        assert len(server.asked()) == 2, "one more for the one who left"
+        server.add("mute.example", "TIMEOUT")
+        answers = await asyncio.gather(
+            *(resolver.a("mute.example") for _ in range(5)), return_exceptions=True
+        )
+        assert all(isinstance(answer, Unavailable) for answer in answers)
+        assert len(server.asked()) == 4, "one try and one more, for all of them"
 
     asking(server, test)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from asyncio import Future, Task
+from asyncio import Future
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +60,10 @@ _LOST: Answer[Any] = Answer(Outcome.NXDOMAIN)
 
 class _Failed(Exception):
     """This nameserver cannot say; the next may."""
+
+
+class _LeaderLeft(Exception):
+    """Who asked for us was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ class NetResolver:
         self._cache_octets = 0
         self._cache_entries_max = cache_entries_max
         self._cache_octets_max = cache_octets_max
-        self._asking: dict[tuple[RecordType, str], Task[Answer[Any]]] = {}
+        self._asking: dict[tuple[RecordType, str], Future[Answer[Any]]] = {}
+        self._trusted = frozenset(s for s in self.nameservers if _is_loopback(s[0]))
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE_MAX)
         self._without_edns: set[tuple[str, int]] = set()
         self._first = 0
@@ -142,14 +147,6 @@ class NetResolver:
         self._cache.clear()
         self._cache_octets = 0
 
-    async def close(self) -> None:
-        """Ends the questions under way."""
-        asking = list(self._asking.values())
-        for task in asking:
-            task.cancel()
-        if asking:
-            await asyncio.wait(asking)
-
     # -- one question for all who ask it --------------------------------------------------------
 
     async def _lookup(self, name: str, kind: RecordType) -> Answer[Any]:
@@ -163,17 +160,28 @@ class NetResolver:
                 self._cache.move_to_end(key)
                 return kept.answer
             self._drop(key)
-        task = self._asking.get(key)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._resolve(key))
-            self._asking[key] = task
-            task.add_done_callback(lambda done: self._asked(key, done))
-        return await asyncio.shield(task)
+        seat = self._asking.get(key)
+        if seat is None:
+            return await self._lead(key)
+        try:
+            return await asyncio.shield(seat)
+        except _LeaderLeft:
+            return await self._lookup(name, kind)  # somebody of those who wait asks again
 
-    def _asked(self, key: tuple[RecordType, str], task: Task[Answer[Any]]) -> None:
-        del self._asking[key]
-        if not task.cancelled():
-            task.exception()  # seen, even when everybody who asked has left
+    async def _lead(self, key: tuple[RecordType, str]) -> Answer[Any]:
+        """Asks for all who have the same question until it is answered."""
+        seat: Future[Answer[Any]] = asyncio.get_running_loop().create_future()
+        self._asking[key] = seat
+        try:
+            answer = await self._resolve(key)
+        except BaseException as error:
+            seat.set_exception(error if isinstance(error, Unavailable) else _LeaderLeft())
+            seat.exception()  # seen, even when nobody else waits
+            raise
+        finally:
+            del self._asking[key]
+        seat.set_result(answer)
+        return answer
 
     def _drop(self, key: tuple[RecordType, str]) -> None:
         self._cache_octets -= self._cache.pop(key).octets
@@ -265,7 +273,7 @@ class NetResolver:
                 except (_Failed, OSError) as error:
                     reason = failing[server] = str(error)
                     continue
-                return response, size, _is_loopback(server[0])
+                return response, size, server in self._trusted
         raise Unavailable(f"dns {kind.name.lower()} {name}: {reason}")
 
     async def _ask_one(
