@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -12,6 +13,7 @@ from postroad.delivery.remote import Courier, Parcel, Road
 from postroad.dns.zone import Zone
 from postroad.mail.address import Address, parse_address
 from postroad.mail.envelope import Recipient
+from postroad.net.contract import Stream
 from postroad.trace import Event
 from support.peer import DROP, GARBAGE, RESET, Peer, PeerDialer
 
@@ -30,7 +32,12 @@ ALL = ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "SIZE 1000000")
 class Trip:
     """A courier among peers, and what it told on the way."""
 
-    def __init__(self, peers: dict[str, Peer], domain: str = "two.example", tls: bool = True):
+    def __init__(
+        self,
+        peers: dict[str, Peer],
+        domain: str = "two.example",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.dialer = PeerDialer(peers)
         self.events: list[Event] = []
         road = Road(
@@ -38,7 +45,8 @@ class Trip:
             resolver=Zone(ZONE),
             dialer=self.dialer,
             jitter=lambda: 0.5,
-            tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if tls else None,
+            monotonic=monotonic,
+            tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
         self.courier = Courier(road, domain)
 
@@ -283,6 +291,49 @@ def test_421_is_a_deferral_for_whoever_is_undecided(verb: str) -> None:
     outcomes, trip = deliver({FIRST: Peer({verb: "421 4.3.2 shutting down"})})
     assert kinds(outcomes) == ["Deferred 421 4.3.2"]
     assert not trip.courier.is_connected
+
+
+def test_a_peer_that_dribbles_is_cut_off_with_the_reply() -> None:
+    """The deadline is for the reply, not for an octet of it."""
+
+    async def main() -> None:
+        moment = [0.0]
+
+        class Dribbler(Peer):
+            async def serve(self, stream: Stream) -> None:
+                for octet in b"220 " + b"x" * 500:
+                    await stream.write(bytes([octet]))
+                    moment[0] += 10.0
+                    await asyncio.sleep(0)
+                raise AssertionError("nobody hung up")
+
+        trip = Trip({FIRST: Dribbler(), SECOND: Peer()}, monotonic=lambda: moment[0])
+        assert kinds(await trip.carry()) == ["Delivered 250 2.0.0"]
+        assert 300 <= moment[0] < 400
+        (passed,) = trip.named("HostPassedOver")
+        assert "timed out" in str(passed.reply)  # type: ignore[attr-defined]
+        await trip.courier.close()
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_is_slow_for_every_recipient_is_cut_off_in_the_end() -> None:
+    async def main() -> None:
+        moment = [0.0]
+
+        class Sluggard(Peer):
+            def reply_to(self, verb: str, line: str) -> str:
+                moment[0] += 250.0 if verb == "RCPT" else 0.0
+                return super().reply_to(verb, line)
+
+        peer = Sluggard(extensions=())
+        trip = Trip({FIRST: peer}, monotonic=lambda: moment[0])
+        outcomes = await trip.carry(*(f"u{n}@two.example" for n in range(50)))
+        assert set(kinds(outcomes)) == {"Deferred 451 4.4.2"}
+        assert moment[0] < 2500
+        await trip.courier.close()
+
+    asyncio.run(main())
 
 
 # -- Hosts --------------------------------------------------------------------------------------

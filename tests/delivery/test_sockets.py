@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def deliver(peer: Peer | None, octets: bytes) -> tuple[Outcome, list[Event]]:
             resolver=Zone("two.example A 127.0.0.1"),
             dialer=NetDialer(),
             jitter=lambda: 0.5,
+            monotonic=time.monotonic,
             port=port,
             tls=opportunistic_context(),
         )

@@ -597,6 +597,51 @@ def test_drain_cuts_what_takes_longer_than_the_grace(tmp_path: Path) -> None:
     live(tmp_path, {"192.0.2.2": peer}, story)
 
 
+def test_what_was_cut_is_made_again_by_the_next_start(tmp_path: Path) -> None:
+    """Killed behind DATA: the row says so, the next process tries again, and says so too."""
+
+    async def cut(world: World) -> None:
+        await world.enqueue("bob@two.example", "carol@null.example")
+        await world.until(lambda: len(slow.commands) > 2)
+        await world.until(lambda: bool(world.named("DSNSent")))
+        await world.runner.drain(0.01)
+        assert [due.recipient for due in world.queue.due()] == [0]
+
+    async def again(world: World) -> None:
+        await world.empty()
+        names = [item["event"] for item in world.history("m0001")]
+        assert names.count("AttemptInterrupted") == 1 and names.count("DSNSent") == 1
+        assert len(world.inbox()) == 1
+
+    slow, friendly = Peer({".": SILENCE}), Peer()
+    live(tmp_path, {"192.0.2.2": slow}, cut, before=World.add_alice)
+    live(tmp_path, {"192.0.2.2": friendly}, again)
+    assert len(friendly.taken) == 1
+
+
+def test_a_report_that_the_disk_refuses_is_made_later(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        real, failures = world.blobs.draft, [1]
+
+        def draft() -> Any:
+            if failures[0]:
+                failures[0] -= 1
+                raise Unavailable("disk full")
+            return real()
+
+        await world.enqueue("bob@dead.example", lifetime=30)
+        await world.settled()
+        world.blobs.draft = draft  # type: ignore[method-assign]
+        world.clock.advance(31)
+        await world.settled()
+        assert world.inbox() == [] and len(list(world.queue.due())) == 1
+        world.clock.advance(61)
+        await world.empty()
+        assert len(world.inbox()) == 1
+
+    live(tmp_path, {}, story, before=World.add_alice)
+
+
 def test_the_budget_of_octets_lets_one_giant_through_alone() -> None:
     async def main() -> None:
         budget = OctetBudget(10)

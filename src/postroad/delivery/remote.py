@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 RECIPIENTS_PER_TRANSACTION = 100
 """What every server must take (RFC 5321 §4.5.3.1.8)."""
+SEARCH_S_MAX = 900.0
+"""Once an attempt has lasted so long, no further host is tried in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +78,16 @@ class SessionUsed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Road:
-    """What every courier is handed. tls: None never encrypts. jitter: chance in [0, 1)."""
+    """What every courier is handed.
+
+    tls: None never encrypts. jitter: chance in [0, 1). monotonic: seconds that never step back.
+    """
 
     hostname: str
     resolver: Resolver
     dialer: Dialer
     jitter: Callable[[], float]
+    monotonic: Callable[[], float]
     port: int = 25
     tls: SSLContext | None = None
 
@@ -191,7 +197,10 @@ class Courier:
         failure: Deferred | Failed = defer("4.4.1", f"No host of {self._domain} could be reached")
         refusals: list[int] = []
         opened = False
+        began = self._road.monotonic()
         async for target in targets:
+            if self._road.monotonic() - began > SEARCH_S_MAX:
+                break
             if not isinstance(target, Target):
                 failure = target
                 refusals.append(target.reply.code)
@@ -266,7 +275,7 @@ class Courier:
         self, target: Target, message: str, note: Callable[[Event], None]
     ) -> Session | Unreached:
         road = self._road
-        session = await Session.open(road.dialer, target, road.hostname, road.tls)
+        session = await Session.open(road.dialer, target, road.hostname, road.tls, road.monotonic)
         if isinstance(session, TLSBroken):
             note(
                 TLSFellBack(
@@ -276,7 +285,7 @@ class Courier:
                     reason=session.reason,
                 )
             )
-            session = await Session.open(road.dialer, target, road.hostname, None)
+            session = await Session.open(road.dialer, target, road.hostname, None, road.monotonic)
             assert not isinstance(session, TLSBroken)
         return session
 

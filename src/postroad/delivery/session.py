@@ -6,6 +6,8 @@ since an unauthenticated peer gains nothing from our refusal (RFC 7435 §3).
 
 Knows no queue and no routing. Trusts nobody: every wait has the deadline of its command, and what
 breaks ends as a reply in our own words, never as an exception, so that one peer harms one attempt.
+A deadline is for the whole reply, and one more for all of them together: a peer that says an octet
+a minute holds nothing for long.
 Source: RFC 5321 §4.5.3.2 (timeouts), RFC 3207 §4, RFC 3463 §3.5 (4.4.x).
 """
 
@@ -36,12 +38,19 @@ from postroad.protocol.smtp.client import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from ssl import SSLContext
 
     from postroad.net.contract import Dialer, Stream
 
 DIAL_TIMEOUT_S = 30.0
 TLS_TIMEOUT_S = 60.0
+INTRODUCTION_S_MAX = 600.0
+"""From the greeting to the last EHLO, whatever each of them may take."""
+TRANSACTION_S_MAX = 1800.0
+"""From MAIL to the last octet, beside the time that the message itself takes."""
+OCTETS_PER_S_MIN = 1000
+"""A peer that takes a message more slowly than this holds a connection that others need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,11 @@ def _broken(stage: Stage, how: str) -> Reply:
 class Session:
     """A connection that is ready for transactions. One caller at a time."""
 
-    def __init__(self, target: Target, stream: Stream, hostname: str) -> None:
+    def __init__(
+        self, target: Target, stream: Stream, hostname: str, monotonic: Callable[[], float]
+    ) -> None:
+        self._monotonic = monotonic
+        self._until = monotonic() + INTRODUCTION_S_MAX
         self._target = target
         self._stream = stream
         self._conn = ClientConnection(hostname)
@@ -107,6 +120,7 @@ class Session:
         target: Target,
         hostname: str,
         tls: SSLContext | None,
+        monotonic: Callable[[], float],
     ) -> Session | Unreached | TLSBroken:
         """Dials and says EHLO; tls: None keeps to plaintext. Cancelled, it leaves nothing open."""
         try:
@@ -115,7 +129,7 @@ class Session:
             return Unreached(Reply.of(451, "4.4.1", "Dialling took too long"))
         except Disconnected as error:
             return Unreached(Reply.of(451, "4.4.1", f"No connection ({_one_line(error)})"))
-        session = cls(target, stream, hostname)
+        session = cls(target, stream, hostname, monotonic)
         try:
             failure = await session._introduce(tls)
         except BaseException:
@@ -147,6 +161,7 @@ class Session:
     async def transact(self, transaction: Transaction, content: Content) -> Ending:
         """Sends one message. Never raises for what a peer can do."""
         self.transactions += 1
+        self._until = self._monotonic() + TRANSACTION_S_MAX + content.size / OCTETS_PER_S_MIN
         self._conn.begin(transaction)
         try:
             event = await self._next()
@@ -174,6 +189,7 @@ class Session:
         """QUIT when there is somebody to say it to, then closes. Idempotent."""
         try:
             if self.is_usable:
+                self._until = self._monotonic() + PATIENCE_S[Stage.QUIT]
                 self._conn.quit()
                 await self._next()  # Lost, with or without the 221
         except (TimedOut, Disconnected, ProtocolError):
@@ -229,7 +245,8 @@ class Session:
 
     async def _next(self) -> ClientEvent:
         """Writes what may go and reads until something happens. Raises: TimedOut, ProtocolError."""
-        conn, stream = self._conn, self._stream
+        conn = self._conn
+        heard, began = -1, 0.0
         try:
             while True:
                 event = conn.next_event()
@@ -238,18 +255,30 @@ class Session:
                     await self._write(octets, conn.patience())
                 if event is not NEED_DATA:
                     return event
-                try:
-                    conn.receive_data(await stream.read(conn.patience()))
-                except Disconnected:
-                    conn.receive_data(b"")
+                if heard != conn.replies:
+                    heard, began = conn.replies, self._monotonic()
+                conn.receive_data(await self._read(began + conn.patience()))
         except (TimedOut, ProtocolError):
             self._silent = True
             raise
 
+    async def _read(self, deadline: float) -> bytes:
+        """What came, b"" at the end of the connection however it came. Raises: TimedOut."""
+        left = min(deadline, self._until) - self._monotonic()
+        if left <= 0:
+            raise TimedOut("the reply takes too long")
+        try:
+            return await self._stream.read(left)
+        except Disconnected:
+            return b""
+
     async def _write(self, octets: bytes | list[bytes], timeout_s: float) -> bool:
         """Whether it went out. A peer that hung up may have said why: reading tells."""
+        left = min(timeout_s, self._until - self._monotonic())
+        if left <= 0:
+            raise TimedOut("the message takes too long")
         try:
-            await self._stream.write(octets, timeout_s)
+            await self._stream.write(octets, left)
         except Disconnected:
             return False
         return True
@@ -264,6 +293,7 @@ class Session:
             held = [conn.send_content(piece)]
         held.append(conn.end_content())
         await self._write(held, PATIENCE_S[Stage.BLOCK])
+        self._until = self._monotonic() + PATIENCE_S[Stage.CONTENT]
 
     def _undecided(
         self, how: str, failure: Reply | None = None, stage: Stage | None = None

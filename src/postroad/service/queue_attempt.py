@@ -400,13 +400,12 @@ class Attempt:
         self._journal.note(
             AttemptBroke(message=self.message.message, domain=self.domain, what=what)
         )
-        moment = int(now.timestamp())
+        schedule = self._site.retry_schedule_s
+        wait = schedule[0] if isinstance(error, Unavailable) else schedule[-1]
         settlements = []
         for item in self.recipients:
             outcome = self._settled[item.recipient]
-            due = 0
-            if not isinstance(outcome, Delivered):
-                due = moment + self._site.retry_schedule_s[-1]
+            due = 0 if isinstance(outcome, Delivered) else int(now.timestamp()) + wait
             settlements.append(
                 Settlement(
                     recipient=item.recipient,

@@ -116,6 +116,7 @@ class QueueRunner:
             resolver=site.resolver,
             dialer=site.dialer,
             jitter=lambda: site.clock.uniform(0.0, 1.0),
+            monotonic=site.clock.monotonic,
             port=site.delivery_port,
             tls=opportunistic_context(),
         )

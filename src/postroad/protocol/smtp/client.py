@@ -19,6 +19,7 @@ from enum import Enum, auto
 from functools import lru_cache
 
 from postroad.mail import limits
+from postroad.mail.address import domain_key
 from postroad.mail.errors import LocalProtocolError, ProtocolError
 from postroad.mail.reply import Reply
 from postroad.protocol.smtp.client_words import (
@@ -105,7 +106,7 @@ class ClientConnection:
     """One session with one peer, seen from the client. hostname: our own, for EHLO."""
 
     def __init__(self, hostname: str) -> None:
-        self._hostname = hostname
+        self._hostname = hostname if hostname.isascii() else domain_key(hostname)
         self._state = State.GREETING
         self._unsent: deque[_Command] = deque()
         self._unanswered: deque[_Command] = deque((_Command(Stage.GREETING, b""),))
@@ -124,6 +125,8 @@ class ClientConnection:
         self._refused_mail = False
         self.content_sent = False
         """The end of data of the running or last transaction went out: the peer may have it."""
+        self.replies = 0
+        """How many were taken: whoever waits for the next one knows when it began to."""
         self.extensions = Extensions()
 
     # -- What the caller reads ----------------------------------------------------------------
@@ -195,6 +198,7 @@ class ClientConnection:
                         return NEED_DATA
                     self._lose(None)
                 else:
+                    self.replies += 1
                     self._take(reply)
             except ProtocolError:
                 self._state = State.CLOSED
