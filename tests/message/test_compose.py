@@ -76,6 +76,7 @@ def test_sound_messages(octets: bytes) -> None:
         (b"From: a@b\r\nno field\r\n", "a line of the header is no field: 'no field'"),
         (b"From: a@b\r\nA b: c\r\n", "a line of the header is no field: 'A b: c'"),
         (b"From: a@b\r\n\xe4: c\r\n", "a line of the header is no field: '?: c'"),
+        (b"From: a@b\r\n" + b"a: b\r\n" * 10_000, "the header has more than 10000 fields"),
         (b" folded: x\r\nFrom: a@b\r\n", "a line of the header is no field"),
     ],
 )

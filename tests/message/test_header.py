@@ -45,6 +45,8 @@ def test_fields_beyond_the_bound_stay_in_raw() -> None:
     assert len(header) == HEADER_FIELDS_MAX
     assert body == len(octets)
     assert header.raw == octets
+    assert header.is_truncated
+    assert not parse_header(b"a: b\r\n\r\n")[0].is_truncated
 
 
 @settings(max_examples=200, deadline=None)

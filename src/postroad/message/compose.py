@@ -87,6 +87,8 @@ def _shown(octets: bytes) -> str:
 
 
 def _line_fault(header: Header) -> str | None:
+    if header.is_truncated:
+        return f"the header has more than {len(header)} fields"
     for item in header:
         if not item.is_legal:
             return f"a line of the header is no field: {_shown(item.raw.strip())!r}"

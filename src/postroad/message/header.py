@@ -22,6 +22,7 @@ __all__ = [
     "Header",
     "MailboxAddress",
     "decode_words",
+    "field_octets",
     "header_end",
     "parse_addresses",
     "parse_date",
@@ -81,19 +82,17 @@ class Header:
     """The fields of one header section, in their order.
 
     raw: the section's octets, closing empty line included where there was one.
-    fields: at most HEADER_FIELDS_MAX of them; what follows stays in `raw` only.
+    fields: at most HEADER_FIELDS_MAX of them; what follows stays in `raw` only, and
+    `is_truncated` says so.
     """
 
-    __slots__ = ("_index", "fields", "raw")
+    __slots__ = ("_index", "fields", "is_truncated", "raw")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        end = _END.search(raw)
-        if end is not None:
-            raw = raw[: end.start() + 1]
-        elif _FIRST_EMPTY.match(raw):
-            raw = b""
-        self.fields = tuple(Field(piece) for piece in _pieces(raw))
+        pieces = field_octets(raw)
+        self.is_truncated = len(pieces) > HEADER_FIELDS_MAX
+        self.fields = tuple(map(Field, pieces[:HEADER_FIELDS_MAX]))
         self._index: dict[bytes, list[Field]] | None = None
 
     def __iter__(self) -> Iterator[Field]:
@@ -124,9 +123,13 @@ class Header:
         return None if found is None else found.value
 
 
-def _pieces(raw: bytes) -> list[bytes]:
-    pieces: list[bytes] = _FIELDS.findall(raw)
-    return pieces[:HEADER_FIELDS_MAX]
+def field_octets(raw: bytes) -> list[bytes]:
+    """The octets of each field of a section, without its closing empty line; all of them."""
+    if _FIRST_EMPTY.match(raw):
+        return []
+    end = _END.search(raw)
+    pieces: list[bytes] = _FIELDS.findall(raw, 0, len(raw) if end is None else end.start() + 1)
+    return pieces
 
 
 def header_end(octets: Octets) -> int:

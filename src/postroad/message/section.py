@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from postroad.message.header import Header
+from postroad.message.header import field_octets
 from postroad.message.structure import Kind, Node, unpack
 
 __all__ = ["TextPart", "encoding_of", "filter_header", "locate", "part_at", "text_parts"]
@@ -119,9 +119,12 @@ def text_parts(structure: bytes) -> list[TextPart]:
 def filter_header(header: bytes, names: Collection[bytes], exclude: bool) -> bytes:
     """HEADER.FIELDS, or HEADER.FIELDS.NOT: the chosen fields as they stand, and an empty line."""
     wanted = {name.lower() for name in names}
-    kept = [
-        item.raw if item.raw.endswith(b"\n") else item.raw + b"\r\n"
-        for item in Header(header)
-        if (item.key in wanted) is not exclude
-    ]
+    kept = []
+    for raw in field_octets(header):
+        name, colon, _ = raw.partition(b":")
+        key = name.rstrip(b" \t").lower() if colon else b""
+        if (key in wanted) is not exclude:
+            kept.append(raw)
+    if kept and not kept[-1].endswith(b"\n"):
+        kept.append(b"\r\n")
     return b"".join(kept) + b"\r\n"
