@@ -412,6 +412,32 @@ def test_bugs_without_end_end_the_session(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+@pytest.mark.parametrize("error", [Unavailable("disk"), RuntimeError("a bug")])
+def test_a_directory_that_fails_defers_the_recipient(tmp_path: Path, error: Exception) -> None:
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        real = made.site.directory
+
+        class Failing:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def resolve(self, address: Any) -> Any:
+                raise error
+
+        client = Client(service)
+        await client.begin()
+        await client.say(b"MAIL FROM:<a@good.example>\r\n")
+        made.site.directory = Failing()
+        assert (await client.say(b"RCPT TO:<bob@one.example>\r\n")).startswith("451 4.3.0 ")
+        assert (await client.say(b"DATA\r\n")).startswith("554 ")
+        made.site.directory = real
+        assert (await client.say(b"RCPT TO:<bob@one.example>\r\n")).startswith("250 ")
+        await client.quit()
+        assert made.traced(SessionFailed)[0].doing == "Rcpt"
+
+    play(tmp_path, scene)
+
+
 class FullBlobs:
     """A disk that takes `octets` more."""
 

@@ -338,6 +338,39 @@ def test_bcc_does_not_travel(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_nobody_writes_results_in_our_name(tmp_path: Path) -> None:
+    forged = b"Authentication-Results: mx.one.example; dkim=pass\r\n"
+    other = b"Authentication-Results: elsewhere.example; dkim=pass\r\n"
+
+    async def scene(made: TestSite, service: SubmissionService) -> None:
+        client = Client(service)
+        await client.begin()
+        sent = forged + other + MINIMAL
+        assert (await client.send(sent, to=("bob@one.example",)))[:3] == "250"
+        await client.quit()
+        (message,) = made.mail("bob@one.example")
+        assert message.endswith(b"\r\n" + other + MINIMAL) and forged not in message
+
+    play(tmp_path, scene)
+
+
+def test_success_is_reported_to_the_account(tmp_path: Path) -> None:
+    async def scene(made: TestSite, service: SubmissionService) -> None:
+        client = Client(service)
+        await client.begin()
+        await client.say(b"MAIL FROM:<ann@one.example>\r\n")
+        await client.say(b"RCPT TO:<bob@one.example> NOTIFY=SUCCESS\r\n")
+        await client.say(b"DATA\r\n")
+        assert (await client.say(MINIMAL + b".\r\n"))[:3] == "250"
+        await client.quit()
+        (report,) = made.mail("ann@one.example")
+        assert report.startswith(b"Return-Path: <>\r\n")
+        assert b"Action: delivered" in report and b"Subject: hi" in report
+        assert len(made.mail("bob@one.example")) == 1
+
+    play(tmp_path, scene)
+
+
 def test_dsn_wishes_and_body_go_along(tmp_path: Path) -> None:
     async def scene(made: TestSite, service: SubmissionService) -> None:
         client = Client(service)

@@ -24,8 +24,9 @@ from postroad.mail.ids import MessageId, message_id
 from postroad.mail.reply import Reply
 from postroad.mailauth.dkim import DKIMSigner, load_key, sign
 from postroad.message.addresses import MailboxAddress, mailboxes
+from postroad.message.authres import claims_to_be_from
 from postroad.message.compose import check_submission, completions
-from postroad.message.header import Header, header_end, parse_addresses
+from postroad.message.header import Field, Header, header_end, parse_addresses
 from postroad.message.summary import Summary, summarize
 from postroad.message.trace_fields import count_received, protocol_name, render_received
 from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed
@@ -139,13 +140,9 @@ class SubmissionSession(SMTPSession):
         now = self.site.clock.now()
         message = message_id(now, self.site.clock.random_bits(35))
         with ExitStack() as stack:
-            # A Bcc: that travels tells everybody whom the author wanted to keep to himself
-            # (RFC 5322 §3.6.3); its addresses are in the envelope already.
             clean = await self.apart(
                 len(octets),
-                lambda: without_fields(
-                    self.site.store.blobs, octets, header, lambda field: field.key == b"bcc"
-                ),
+                lambda: without_fields(self.site.store.blobs, octets, header, self._stays_here),
             )
             if clean is not None:
                 stack.callback(clean.discard)
@@ -189,6 +186,15 @@ class SubmissionSession(SMTPSession):
         if report is not None:
             self.trace(report)
         return Reply.of(250, "2.0.0", f"Accepted as {message}")
+
+    def _stays_here(self, field: Field) -> bool:
+        """A Bcc: that travels tells everybody whom the author kept from them (RFC 5322 §3.6.3);
+        its addresses are in the envelope already. And nobody writes results in our name
+        (RFC 8601 §5)."""
+        key = field.key
+        return key == b"bcc" or (
+            key == b"authentication-results" and claims_to_be_from(field.value, self.site.hostname)
+        )
 
     def _check(self, header: Header, account: int, login: str) -> Reply | None:
         """Why this header may not be submitted.

@@ -388,3 +388,26 @@ def test_smtputf8_holds_for_one_transaction() -> None:
     assert codes(b"RSET\r\nMAIL FROM:<a@b.example>\r\n", conn) == [250, 250]
     assert codes(path, conn) == [553]
     assert Rset() in [event for event, _ in drive(conn, b"RSET\r\n")]
+
+
+# -- anything --------------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    [b"EHLO x\r\n", b"MAIL FROM:<a@b.example>\r\n", b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n",
+     b".\r\n", b"\r\n.\r\n", b"RSET\r\n", b"AUTH PLAIN\r\n", b"*\r\n", b"STARTTLS\r\n", b"x" * 5000,
+     b"\r\n", b"\r", b"\n", b"\0", b"NOOP\r\n", b"QUIT\r\n", b"\xff", b"MAIL FROM:<>\r\n", b" "]
+)  # fmt: skip
+
+
+@settings(max_examples=200)
+@given(st.lists(PIECES, max_size=30), st.integers(1, 4000))
+def test_whatever_comes_is_answered_and_nothing_grows(pieces: list[bytes], size: int) -> None:
+    octets = b"".join(pieces)
+    conn = ServerConnection("mx.one.example")
+    for at in range(0, len(octets), size):
+        for event, reply in drive(conn, octets[at : at + size]):
+            assert (reply is None) == isinstance(event, Chunk)
+        bound = max(limits.SMTP_COMMAND_OCTETS_MAX, limits.SMTP_AUTH_LINE_OCTETS_MAX)
+        assert len(conn._buffer) - conn._at <= bound or conn.state in (State.CLOSED, State.TLS)
+        if conn.state is State.TLS:
+            return
