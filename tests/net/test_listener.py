@@ -123,7 +123,7 @@ def test_bounds_in_total_and_per_address() -> None:
 
 
 def test_an_address_that_is_not_ours_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroad.net.listener._is_loopback", lambda a: a == "127.0.0.1")
+    monkeypatch.setattr("postroad.net.listener.is_loopback", lambda a: a == "127.0.0.1")
 
     async def test(listener: Listener, events: list[Event]) -> None:
         one = await dial(listener, "127.0.0.2")

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from postroad.net.addresses import endpoint, is_loopback
 from postroad.net.contract import Disconnected, TimedOut, TLSFailed
 from postroad.net.tls import end_point_of
-from postroad.net.transport import SocketStream, endpoint
+from postroad.net.transport import SocketStream
 from support.streams import HOSTNAME, client_tls, server_tls, sockets, streams, tls_streams
 
 Pair = tuple[SocketStream, SocketStream]
@@ -129,6 +130,36 @@ def test_a_peer_that_takes_nothing_ends_the_write(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         with pytest.raises(TimedOut):
             await client.write(bytes(8 << 20), timeout_s=0.05)
+
+    on_loop(test, make)
+
+
+@KINDS
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_peer_that_takes_drops_ends_the_write(
+    make: object, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each wait is short; it is the pace that is too slow."""
+    monkeypatch.setattr("postroad.net.transport.PACE_OCTETS_S", 1 << 30)
+    octets = bytes(16 << 20)
+
+    async def test(client: SocketStream, server: SocketStream) -> None:
+        for stream, option in ((client, socket.SO_SNDBUF), (server, socket.SO_RCVBUF)):
+            assert stream._sock is not None
+            stream._sock.setsockopt(socket.SOL_SOCKET, option, 65536)
+
+        async def drip() -> None:
+            while True:
+                await server.read(5)
+                await asyncio.sleep(0.005)
+
+        dripping = asyncio.ensure_future(drip())
+        try:
+            with pytest.raises(TimedOut, match="too little"):
+                await client.write([octets] * pieces if pieces > 1 else octets, timeout_s=0.2)
+        finally:
+            dripping.cancel()
+            await asyncio.wait([dripping])
 
     on_loop(test, make)
 
@@ -490,6 +521,11 @@ def test_tls_1_2_with_many_small_records() -> None:
 )
 def test_endpoints_are_plain_addresses(name: object, expected: tuple[str, int]) -> None:
     assert endpoint(name) == expected
+
+
+def test_what_is_loopback() -> None:
+    assert is_loopback("127.0.0.9") and is_loopback("::1")
+    assert not is_loopback("192.0.2.1") and not is_loopback("") and not is_loopback("localhost")
 
 
 def test_a_thousand_idle_connections_hold_nothing() -> None:

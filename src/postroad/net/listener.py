@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import traceback
 from asyncio import Task
@@ -21,8 +20,9 @@ from dataclasses import dataclass
 from ssl import SSLContext
 
 from postroad.mail import limits
+from postroad.net.addresses import endpoint, is_loopback
 from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed
-from postroad.net.transport import SocketStream, endpoint
+from postroad.net.transport import SocketStream
 from postroad.trace import Event, Trace, discard
 
 BACKLOG = 2048
@@ -105,13 +105,6 @@ def adopt(descriptor: int) -> socket.socket:
     return sock
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
 class Listener:
     """Serves one listening socket until closed.
 
@@ -192,7 +185,7 @@ class Listener:
         if len(self._sessions) >= self._sessions_max:
             self._turn_away(sock, address, "too many sessions")
             return
-        if count >= self._sessions_per_address_max and not _is_loopback(address):
+        if count >= self._sessions_per_address_max and not is_loopback(address):
             self._turn_away(sock, address, "too many sessions of this address")
             return
         try:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from postroad.dns.names import a_labels, is_carriable, reverse_name
 from postroad.dns.resolver import MX, Answer, Outcome, Resolver
 from postroad.mail.errors import Unavailable
+from postroad.net.addresses import is_loopback
 from postroad.net.clock import SystemClock
 from postroad.net.contract import Clock, TimedOut
 from postroad.net.dns_wire import (
@@ -117,7 +118,7 @@ class NetResolver:
         self._cache_entries_max = cache_entries_max
         self._cache_octets_max = cache_octets_max
         self._asking: dict[tuple[RecordType, str], Future[Answer[Any]]] = {}
-        self._trusted = frozenset(s for s in self.nameservers if _is_loopback(s[0]))
+        self._trusted = frozenset(s for s in self.nameservers if is_loopback(s[0]))
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE_MAX)
         self._without_edns: set[tuple[str, int]] = set()
         self._first = 0
@@ -351,10 +352,6 @@ async def _exactly(sock: socket.socket, count: int) -> bytes:
             raise _Failed("the nameserver closed the connection")
         octets += more
     return octets
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
 
 
 def _code_name(code: int) -> str:

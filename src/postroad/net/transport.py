@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from postroad.net.addresses import endpoint
 from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed, TLSInfo
 from postroad.net.tls import ServerContext, end_point_of
 from postroad.net.waiting import wait_until, wake
@@ -34,6 +35,8 @@ JOIN_OCTETS_MAX = 65536
 """Below, copying small pieces together is cheaper than a call for each."""
 BUFFERS_PER_CALL_MAX = 512
 """Half of Linux's IOV_MAX."""
+PACE_OCTETS_S = 512
+"""What even a poor radio link takes."""
 DRAIN_READS_MAX = 16
 """Of what the peer sent and nobody read, when closing."""
 
@@ -47,18 +50,6 @@ def _scratch() -> memoryview:
     if buffer is None:
         buffer = _BUFFERS.scratch = memoryview(bytearray(READ_OCTETS_MAX))
     return buffer
-
-
-def endpoint(name: object) -> tuple[str, int]:
-    """(address, port) of what getpeername gave: no scope, IPv4-mapped as IPv4."""
-    if not isinstance(name, tuple) or len(name) < 2:
-        return ("", 0)
-    address, port = str(name[0]), int(name[1])
-    if ":" in address:
-        address = address.partition("%")[0]
-        if address.startswith("::ffff:") and "." in address:
-            address = address[7:]
-    return (address, port)
 
 
 @lru_cache(maxsize=256)
@@ -273,7 +264,9 @@ class SocketStream:
     # -- writing ------------------------------------------------------------------------------
 
     async def write(self, octets: bytes | Sequence[bytes], timeout_s: float = 300.0) -> None:
-        """timeout_s: how long the peer may take nothing at all."""
+        """timeout_s: how long the peer may take nothing at all; and once it has passed, the peer
+        must have kept up `PACE_OCTETS_S`, so that a drip of octets cannot hold a message for days.
+        """
         if self._owed:
             owed, self._owed = self._owed, b""
             await self._send(memoryview(owed), timeout_s)
@@ -287,12 +280,14 @@ class SocketStream:
 
     async def _send(self, view: memoryview, timeout_s: float) -> None:
         tls = self._tls is not None
+        began, size = self._loop.time(), len(view)
         while len(view):
             sock = self._open()
             chunk = view[:RECORD_OCTETS_MAX] if tls else view
             try:
                 sent = sock.send(chunk)
             except (BlockingIOError, ssl.SSLWantWriteError, InterruptedError):
+                self._demand_pace(began + timeout_s, size - len(view))
                 await self._writable(timeout_s, bytes(chunk) if tls else b"")
                 continue
             except ssl.SSLWantReadError:
@@ -307,16 +302,19 @@ class SocketStream:
         """Large pieces of plaintext, gathered by the kernel instead of copied."""
         rest = [memoryview(part) for part in parts if len(part)]
         rest.reverse()
+        began, gone = self._loop.time(), 0
         while rest:
             sock = self._open()
             try:
                 sent = sock.sendmsg(rest[: -BUFFERS_PER_CALL_MAX - 1 : -1])
             except (BlockingIOError, InterruptedError):
+                self._demand_pace(began + timeout_s, gone)
                 await self._writable(timeout_s, b"")
                 continue
             except OSError as error:
                 raise Disconnected(_reason(error)) from error
             left = sent
+            gone += sent
             while left:
                 part = rest.pop()
                 if left < len(part):
@@ -324,6 +322,11 @@ class SocketStream:
                     break
                 left -= len(part)
             await self._count(sent)
+
+    def _demand_pace(self, since: float, sent: int) -> None:
+        """Raises: TimedOut when the peer has taken less than it must since then."""
+        if sent < (self._loop.time() - since) * PACE_OCTETS_S:
+            raise TimedOut("the peer takes too little")
 
     async def _count(self, sent: int) -> None:
         self._moved += sent
