@@ -296,6 +296,9 @@ def test_keys_that_cost_too_much_are_refused() -> None:
 def test_keys_of_ours() -> None:
     with pytest.raises(ValueError, match="is no key for"):
         load_key(PEM, domain="one.example", selector="s", algorithm="rsa-sha256")
+    for junk in (b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
+        with pytest.raises(ValueError, match=r"."):
+            load_key(junk, domain="one.example", selector="s", algorithm="rsa-sha256")
     with pytest.raises(ValueError, match="no algorithm"):
         generate_key("rsa-sha1")
     assert load_key(PEM, domain="one.example", selector="s", algorithm="ed25519-sha256") is SIGNER
@@ -322,6 +325,25 @@ def test_fields_of_ours_are_folded() -> None:
     assert found.signed.count(b"references") == 20
     assert found.time == int(NOW.timestamp())
     assert verify(field + message).result is Result.PASS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"a\r\n" * 340_000,
+        b"DKIM-Signature: h=" + b":" * 1_000_000 + b"\r\n",
+        b"DKIM-Signature:" + b"; " * 500_000 + b"\r\n",
+        b"DKIM-Signature:" + b";b " * 300_000 + b"\r\n",
+        b"DKIM-Signature: v=1; b=" + b"\r\n " * 300_000 + b"\r\n",
+        b"DKIM-Signature: v=1; a=" + b" " * 1_000_000 + b"\r\n",
+        b"DKIM-Signature: v=1\r\n" * 50_000,
+    ],
+)
+@pytest.mark.timeout(5)
+def test_hostile_headers_cost_little(header: bytes) -> None:
+    found = asyncio.run(verify_dkim(zone(), header + signed(), NOW))
+    assert len(found) <= 10
+    assert sign(b"", header + MESSAGE, [SIGNER], NOW)
 
 
 @given(st.binary(max_size=300))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from postroad.mail.limits import SMTP_HEADER_OCTETS_MAX
+from postroad.mail.limits import HEADER_FIELDS_MAX, SMTP_HEADER_OCTETS_MAX
 
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _WINDOWS = (8192, 65536, SMTP_HEADER_OCTETS_MAX)
@@ -43,10 +43,10 @@ def split_header(octets: bytes | memoryview) -> tuple[bytes, int]:
 
 
 def raw_fields(header: bytes) -> list[RawField]:
-    """The fields of a header section, top to bottom."""
+    """The fields of a header section, top to bottom; past HEADER_FIELDS_MAX all in one."""
     if not header:
         return []
     return [
         RawField(raw.partition(b":")[0].strip(b" \t").lower(), raw)
-        for raw in _FIELD_END.split(header.removesuffix(b"\r\n"))
+        for raw in _FIELD_END.split(header.removesuffix(b"\r\n"), HEADER_FIELDS_MAX)
     ]

@@ -69,11 +69,14 @@ class DKIMSigner:
 def load_key(pem: bytes, *, domain: str, selector: str, algorithm: str) -> DKIMSigner:
     """A signer from a PKCS#8 (or PKCS#1) PEM; cached, as loading costs more than signing.
 
-    Raises: ValueError when the key is no key of `algorithm`, or shorter than 1024 bits.
+    Raises: ValueError when the PEM is no key of `algorithm`, or one shorter than 1024 bits.
     """
     # The primality checks that are skipped take 36 ms each time. The key is our own: generated
     # here or imported by an operator, never taken from a message.
-    key = load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+    try:
+        key = load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+    except (TypeError, UnsupportedAlgorithm) as error:  # encrypted; of a kind unknown to us
+        raise ValueError(f"the key {selector}._domainkey.{domain} does not load") from error
     match key, algorithm:
         case rsa.RSAPrivateKey(), "rsa-sha256":
             if key.key_size < RSA_BITS_MIN:

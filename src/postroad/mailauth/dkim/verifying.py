@@ -184,8 +184,14 @@ async def _verify(
         except DKIMFault as error:
             fault = error
         else:
-            unsigned = 0 if signature.limit is None else body.length - signature.limit
-            return replace(result, unsigned_octets=unsigned)
+            if signature.limit is None or signature.limit == body.length:
+                return result
+            unsigned = body.length - signature.limit
+            return replace(
+                result,
+                unsigned_octets=unsigned,
+                reason=f"{unsigned} octets of the body are unsigned",
+            )
     raise fault
 
 
