@@ -8,7 +8,6 @@ from types import TracebackType
 
 from postroad.net.memory import MemoryStream, pipe
 from postroad.service.imapd import IMAPService
-
 from support.sites import PASSWORD
 
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")

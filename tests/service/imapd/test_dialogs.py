@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.dialog import assert_wrong_server_fails, run_dialog_async
-from support.sites import make_site
 
 from postroad.net.memory import pipe
 from postroad.service.imapd import IMAPService
+from support.dialog import assert_wrong_server_fails, run_dialog_async
+from support.sites import make_site
 
 DIALOGS = sorted((Path(__file__).parent / "dialogs").glob("rfc*.dialog"))
 

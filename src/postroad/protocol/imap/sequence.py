@@ -42,8 +42,9 @@ class SequenceSet:
         return cls(tuple(ranges))
 
     @property
-    def has_star(self) -> bool:
-        return any(STAR in pair for pair in self.ranges)
+    def only_to_star(self) -> bool:
+        """Whether each range has `*` at an end."""
+        return all(STAR in pair for pair in self.ranges)
 
     def largest(self, star: int) -> int:
         """The largest number meant, `*` being `star`."""

@@ -100,7 +100,7 @@ class View:
         count = len(uids)
         if uid:
             return self.known(messages.resolve(self.last_uid))
-        if strict and messages.largest(count) > count and (count or not messages.has_star):
+        if strict and messages.largest(count) > count and (count or not messages.only_to_star):
             raise ProtocolError("There is no message of that number")
         return UIDSet.of_ranges(
             (uids[low - 1], uids[min(high, count) - 1])

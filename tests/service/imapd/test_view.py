@@ -1,0 +1,211 @@
+"""The view: numbers are never wrong, whatever several sessions do at once (RFC 3501 §5.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from array import array
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroad.mail.errors import ProtocolError
+from postroad.mail.flags import Flag
+from postroad.mail.uidset import UIDSet
+from postroad.protocol.imap.sequence import SequenceSet
+from postroad.service.imapd import IMAPService
+from postroad.service.imapd.view import View
+from postroad.store.values import Changes, Mailbox, MessageRow
+from support.imap import Client
+from support.sites import make_site
+
+
+def make_view(uids: list[int]) -> View:
+    mailbox = Mailbox(
+        account=1, mailbox=1, name="x", uidvalidity=1, uidnext=max(uids, default=0) + 1,
+        highestmodseq=1, messages=len(uids), unseen=0, deleted=0, size=0, first_recent=1,
+        special_use="", subscribed=True,
+    )  # fmt: skip
+    return View(mailbox, array("L", uids), read_only=False, first_recent=1, keywords=frozenset())
+
+
+def row(uid: int, modseq: int) -> MessageRow:
+    return MessageRow(uid, modseq, Flag(0), (), 0, 1, 1)
+
+
+class Picture:
+    """What a client believes that hears only the responses: UIDs by number, None if not asked."""
+
+    def __init__(self, count: int) -> None:
+        self.messages: list[int | None] = [None] * count
+
+    def hear(self, response: bytes) -> None:
+        for line in response.split(b"\r\n"):
+            if found := re.match(rb"\* (\d+) EXPUNGE", line):
+                del self.messages[int(found[1]) - 1]
+            elif found := re.match(rb"\* (\d+) EXISTS", line):
+                more = int(found[1]) - len(self.messages)
+                assert more >= 0, "EXISTS may not take messages away"
+                self.messages += [None] * more
+            elif found := re.match(rb"\* (\d+) FETCH \(UID (\d+)", line):
+                known = self.messages[int(found[1]) - 1]
+                assert known in (None, int(found[2])), "a number changed its message"
+                self.messages[int(found[1]) - 1] = int(found[2])
+
+
+_steps = st.lists(
+    st.tuples(st.sampled_from("aefs"), st.integers(0, 1 << 16), st.booleans()), max_size=40
+)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 12), _steps)
+def test_the_client_and_the_view_never_disagree(
+    count: int, steps: list[tuple[str, int, bool]]
+) -> None:
+    """Random appends, expunges and flag changes by others; news with and without EXPUNGE."""
+    store = list(range(1, count + 1))
+    uidnext, modseq = count + 1, 1
+    view = make_view(store)
+    picture = Picture(count)
+    picture.messages = list(store)
+    changed: dict[int, int] = {}
+    vanished: list[int] = []
+    for kind, number, expunges in steps:
+        if kind == "a":
+            modseq += 1
+            store.append(uidnext)
+            changed[uidnext] = modseq
+            uidnext += 1
+        elif kind == "e" and store:
+            modseq += 1
+            gone = store.pop(number % len(store))
+            vanished.append(gone)
+            changed.pop(gone, None)
+        elif kind == "f" and store:
+            modseq += 1
+            changed[store[number % len(store)]] = modseq
+        elif kind == "s":
+            rows = tuple(row(uid, changed[uid]) for uid in sorted(changed))
+            news = Changes(rows, UIDSet.of(set(vanished)), modseq, uidnext)
+            for response in view.apply(news, expunges=expunges, modseqs=False):
+                picture.hear(response)
+            changed, vanished = {}, []
+            assert len(picture.messages) == view.exists
+            for believed, uid in zip(picture.messages, view.uids, strict=True):
+                assert believed in (None, uid)
+            if expunges:
+                assert list(view.uids) == store
+            else:
+                assert set(store) <= set(view.uids)
+
+
+_uids = st.lists(st.integers(1, 60), unique=True, max_size=25).map(sorted)
+_pairs = st.lists(st.tuples(st.integers(0, 70), st.integers(0, 70)), min_size=1, max_size=5)
+
+
+@given(_uids, _pairs)
+def test_sets_of_uids_mean_what_the_view_knows(
+    uids: list[int], pairs: list[tuple[int, int]]
+) -> None:
+    view = make_view(uids)
+    wanted = SequenceSet(tuple(pairs))
+    meant = view.uids_of(wanted, uid=True)
+    last = uids[-1] if uids else 0
+    expected = [uid for uid in uids if uid in wanted.resolve(last)]
+    assert [uid for uid in uids if uid in meant] == expected
+    assert view.count(meant) == len(expected)
+    assert all(uid <= last for uid in meant)
+    numbers = view.numbers_of(meant)
+    assert list(numbers) == [uids.index(uid) + 1 for uid in expected]
+
+
+@given(_uids, _pairs)
+def test_sets_of_numbers_mean_messages(uids: list[int], pairs: list[tuple[int, int]]) -> None:
+    view = make_view(uids)
+    wanted = SequenceSet(tuple(pairs))
+    numbers = wanted.resolve(len(uids))
+    if any(number > len(uids) for number in numbers):
+        with pytest.raises(ProtocolError):
+            view.uids_of(wanted, uid=False)
+    meant = view.uids_of(wanted, uid=False, strict=False)
+    assert [uid for uid in uids if uid in meant] == [
+        uids[number - 1] for number in numbers if number <= len(uids)
+    ]
+
+
+@given(_uids, st.data())
+def test_numbers_of_rows(uids: list[int], data: st.DataObject) -> None:
+    view = make_view(uids)
+    some = sorted(data.draw(st.sets(st.sampled_from(uids)))) if uids else []
+    assert list(view.seqs([row(uid, 1) for uid in some])) == [uids.index(uid) + 1 for uid in some]
+
+
+def test_a_changed_message_of_ones_own_is_no_news() -> None:
+    view = make_view([1, 2])
+    view.remember(1, 5)
+    out = view.apply(Changes((row(1, 5), row(2, 6)), UIDSet(), 6, 3), expunges=True, modseqs=True)
+    assert out == [b"* 2 FETCH (UID 2 FLAGS (\\Recent) MODSEQ (6))\r\n"]
+    # the same message, changed by another since
+    view.remember(1, 7)
+    out = view.apply(Changes((row(1, 8),), UIDSet(), 8, 3), expunges=True, modseqs=True)
+    assert len(out) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_sessions_over_one_mailbox(seed: int, tmp_path: Path) -> None:
+    """Appends, expunges, moves and flags at random, pipelined; every number is checked by UID."""
+
+    async def run() -> None:
+        chance = random.Random(seed)
+        async with make_site(tmp_path, plaintext_on_loopback=True) as made:
+            service = IMAPService(made.site, False)
+            async with Client(service) as one, Client(service) as two, Client(service) as three:
+                clients = (one, two, three)
+                pictures = []
+                for client in clients:
+                    await client.login()
+                    out = await client.ok(b"SELECT INBOX")
+                    assert b"* 0 EXISTS" in out
+                    pictures.append(Picture(0))
+                for _ in range(150):
+                    which = chance.randrange(3)
+                    await _random_command(chance, clients[which], pictures[which])
+                for client, picture in zip(clients, pictures, strict=True):
+                    for response in await client.ok(b"NOOP"):
+                        picture.hear(response)
+                    for response in await client.ok(b"FETCH 1:* UID"):
+                        picture.hear(response)
+                mailbox = made.site.store.mailbox(made.accounts["ann@one.example"], "INBOX")
+                assert mailbox is not None
+                opened = made.site.store.open(mailbox.account, mailbox.mailbox)
+                assert opened is not None
+                for picture in pictures:
+                    assert picture.messages == list(opened[1])
+
+    asyncio.run(run())
+
+
+async def _random_command(chance: random.Random, client: Client, picture: Picture) -> None:
+    kind = chance.choice(["append", "flag", "delete", "expunge", "move", "fetch", "uid", "noop"])
+    count = len(picture.messages)
+    number = chance.randint(1, count) if count else 0
+    commands = {
+        "append": b"APPEND INBOX {5+}\r\na: b\n",
+        "flag": b"STORE %d %bFLAGS%b (\\Seen)"
+        % (number, chance.choice([b"+", b"-", b""]), chance.choice([b"", b".SILENT"])),
+        "delete": b"STORE %d +FLAGS (\\Deleted)" % number,
+        "expunge": b"EXPUNGE",
+        "move": b"MOVE %d Archive" % number,
+        "fetch": b"FETCH 1:%d (UID FLAGS)" % number,
+        "uid": b"UID FETCH 1:* (UID FLAGS)",
+        "noop": b"NOOP",
+    }
+    if not number and kind in ("flag", "delete", "move", "fetch"):
+        kind = "append"
+    for response in await client.ask(commands[kind]):
+        picture.hear(response)
+        assert not response.startswith(b"BAD"), (commands[kind], response)
