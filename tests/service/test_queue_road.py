@@ -72,9 +72,7 @@ LINES = st.lists(
 
 
 @given(st.lists(LINES, min_size=1, max_size=8))
-@settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=5, deadline=None)
 def test_octets_are_kept_from_end_to_end(tmp_path_factory: Any, bodies: list[list[bytes]]) -> None:
     directory = tmp_path_factory.mktemp("road")
     messages = [
