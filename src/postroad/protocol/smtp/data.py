@@ -71,7 +71,8 @@ class DotDecoder:
         if self.ended:
             raise LocalProtocolError("data after its end")
         wire = self._held + octets
-        end = wire.find(_END)
+        dot = wire.find(b"\r\n.")  # mail has few of them: mostly this is the end, or there is none
+        end = wire.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
             self._held = b""
@@ -86,7 +87,7 @@ class DotDecoder:
         self.fault = _line_end_fault(wire)
         if self.fault is not None:
             return b""
-        text = wire.replace(b"\r\n.", b"\r\n")
+        text = wire if dot in (-1, end) else wire.replace(b"\r\n.", b"\r\n")
         if self._has_long_line(text):
             self.fault = DataFault.LONG_LINE
             return b""
