@@ -2,7 +2,8 @@
 
 A *key* is how names compare here: ASCII, lower case, A-labels, no trailing dot. Knows no records
 and asks nothing. Input: hostile text.
-Source: RFC 1035 §2.3.4 (sizes), RFC 5890 §2.3 (A-labels), RFC 3596 §2.5 (ip6.arpa).
+Source: RFC 1035 §2.3.4 (sizes), RFC 5890 §2.3 and RFC 5891 §4.4 (A-labels; the Punycode of
+RFC 3492 is `idna`'s), RFC 3596 §2.5 (ip6.arpa).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ The choices, and why:
 - The host name has an SPF record of its own: bounces have no sender but it (RFC 7208 §2.3).
 - DMARC starts at `p=none` with reports to the postmaster (RFC 9989 §5.1.4, §5.1.5): nobody knows
   on the first day which other systems send for the domain. The comment says when to raise it.
-Source: RFC 1035 §5.1, RFC 6376 §3.6.1, RFC 8463 §4.
+Source: RFC 1035 §5.1, RFC 6376 §3.6.1, RFC 8463 §4, RFC 2142 §5 (postmaster).
 """
 
 from __future__ import annotations
