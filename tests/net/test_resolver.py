@@ -256,6 +256,9 @@ def test_a_nameserver_without_edns_is_asked_without(server: DNSServer) -> None:
         asked = len(server.asked())
         assert await resolver.aaaa("mx.one.example")
         assert len(server.asked()) == asked + 1, "it was tried with EDNS again"
+        clock.seconds += 1000
+        assert await resolver.aaaa("mx.one.example")
+        assert len(server.asked()) == asked + 3, "it was never tried with EDNS again"
 
     asking(server, test)
 

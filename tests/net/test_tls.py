@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from postroad.net.tls import end_point_of, opportunistic_context, self_signed, server_context
-from support.streams import write_certificate
+from support.streams import streams, write_certificate
 
 
 def certificate(key: object, algorithm: object) -> bytes:
@@ -110,3 +111,33 @@ def test_contexts_leave_old_tls_behind(tmp_path: Path) -> None:
         names = {cipher["name"] for cipher in context.get_ciphers()}
         assert not any("NULL" in name or "RC4" in name or "EXP" in name for name in names)
     assert opportunistic_context().verify_mode is ssl.CERT_NONE
+
+
+def test_opportunistic_clients_take_what_old_servers_have(tmp_path: Path) -> None:
+    """A 1024-bit key and no forward secrecy: still better than plaintext (RFC 7435 §3)."""
+    key = rsa.generate_private_key(65537, 1024)
+    path = tmp_path / "old.pem"
+    path.write_bytes(
+        ssl.DER_cert_to_PEM_cert(certificate(key, hashes.SHA256())).encode()
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    old.set_ciphers("AES256-SHA256:@SECLEVEL=0")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.load_cert_chain(path)
+
+    async def main() -> None:
+        client, server = streams()
+        await asyncio.gather(
+            client.start_tls_client(opportunistic_context(), None), server.start_tls_server(old)
+        )
+        assert client.tls is not None and client.tls.cipher == "AES256-SHA256"
+        assert not client.tls.peer_verified and server.channel_binding() is None
+        client.abort()
+        server.abort()
+
+    asyncio.run(main())

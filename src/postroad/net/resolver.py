@@ -54,6 +54,8 @@ ENTRY_OCTETS = 400
 TTL_S_MAX = 86400
 NEGATIVE_TTL_S_MAX = 3600
 """RFC 2308 §5 suggests one to three hours."""
+EDNS_RETRY_S = 900
+"""A nameserver that did not know EDNS is asked without it for this long (RFC 6891 §6.2.2)."""
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 _LOST: Answer[Any] = Answer(Outcome.NXDOMAIN)
@@ -120,7 +122,7 @@ class NetResolver:
         self._asking: dict[tuple[RecordType, str], Future[Answer[Any]]] = {}
         self._trusted = frozenset(s for s in self.nameservers if is_loopback(s[0]))
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE_MAX)
-        self._without_edns: set[tuple[str, int]] = set()
+        self._without_edns: dict[tuple[str, int], float] = {}
         self._first = 0
 
     # -- the port -----------------------------------------------------------------------------
@@ -281,7 +283,7 @@ class NetResolver:
         self, server: tuple[str, int], name: str, kind: RecordType
     ) -> tuple[Response, int]:
         """Raises: TimedOut, OSError, _Failed."""
-        edns = server not in self._without_edns
+        edns = self._without_edns.get(server, 0.0) <= self._clock.monotonic()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
             query = build_query(self._clock.random_bits(16), name, kind, edns=edns)
@@ -292,7 +294,7 @@ class NetResolver:
                 return response, size
             if edns and response.code in (Code.FORMERR, Code.NOTIMP, Code.BADVERS):
                 edns = False  # RFC 6891 §6.2.2, §7
-                self._without_edns.add(server)
+                self._without_edns[server] = self._clock.monotonic() + EDNS_RETRY_S
                 continue
             raise _Failed(_code_name(response.code))
 

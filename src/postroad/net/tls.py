@@ -26,8 +26,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 SELF_SIGNED_LIFETIME = timedelta(days=3650)
 TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
 """RFC 9325 §4.2: forward secrecy and AEAD only."""
-OPPORTUNISTIC_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE:DHE:HIGH:!eNULL:!MD5:!RC4:!3DES"
-"""RFC 7435 §3: for a peer that knows nothing better, an old cipher is better than plaintext."""
+OPPORTUNISTIC_CIPHERS = (
+    "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE:DHE:HIGH:!eNULL:!MD5:!RC4:!3DES:@SECLEVEL=0"
+)
+"""RFC 7435 §3: for a peer that knows nothing better, an old cipher and a short key are better than
+plaintext; level 0 takes the 1024-bit certificates that still stand in front of old servers."""
+LEGACY_SERVER_CONNECT = 0x4
+"""OpenSSL's, named by Python from 3.12 on: takes servers without RFC 5746; nobody renegotiates."""
 
 
 class ServerContext(ssl.SSLContext):
@@ -91,7 +96,8 @@ def server_context(certificate: Path, key: Path | None = None) -> ServerContext:
 def opportunistic_context() -> ssl.SSLContext:
     """A client's context that checks nothing: what meets a mail server without a TLS policy.
 
-    Departs: RFC 9325 §4.2 by older cipher suites, since the alternative here is plaintext.
+    Departs: RFC 9325 §4.2 and §4.5 by older cipher suites and shorter keys, since the alternative
+    here is plaintext.
     Source: RFC 7435 §3, RFC 3207 §4.1.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -99,7 +105,7 @@ def opportunistic_context() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(OPPORTUNISTIC_CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | LEGACY_SERVER_CONNECT
     return context
 
 
