@@ -127,7 +127,7 @@ def parse_key_record(octets: bytes) -> KeyRecord:
     Raises: KeyRevoked; ValueError that names the fault.
     Source: RFC 6376 §3.6.1, §6.1.2.
     Departs: v=DKIM1 may stand anywhere, as it does in published records; words are read in any
-    case. g= is of RFC 4871 and has no effect.
+    case. g=, which RFC 6376 §3.6.1 no longer has, has no effect.
     """
     if len(octets) > RECORD_OCTETS_MAX:
         raise ValueError("the key record is too long")

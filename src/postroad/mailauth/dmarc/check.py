@@ -3,9 +3,8 @@
 Awaits only the Resolver. Says what the author's domain asks for, not what is done: that is
 `policy.inbound`'s to judge. DNS that fails is `temperror`, never a fail.
 Source: RFC 9989 §4.4, §4.10, §5.3.
-Departs: a record of a top-level domain without `psd=` counts as one with `psd=y`. Records of
-RFC 9091's time have no such tag, and by the letter they would align every domain below with
-every other.
+Departs: a record of a top-level domain without `psd=` counts as one with `psd=y`. Some are older
+than the tag, and by the letter they would align every domain below with every other.
 """
 
 from __future__ import annotations
