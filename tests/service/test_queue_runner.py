@@ -17,7 +17,7 @@ from postroad.queue.operations import (
     RemoveQueued,
     Reschedule,
 )
-from postroad.service.queue_runner import OctetBudget
+from postroad.service.queue_runner import MESSAGES_PER_CONNECTION_MAX, OctetBudget
 from postroad.trace import record
 from support.peer import DROP, SILENCE, Peer
 from support.queue_world import MESSAGE, World
@@ -28,11 +28,12 @@ def live(
     peers: dict[str, Peer],
     story: Callable[[World], Awaitable[None]],
     before: Callable[[World], Awaitable[None]] | None = None,
+    **bounds: Any,
 ) -> World:
     """Runs the runner beside the story, and drains it."""
 
     async def main() -> World:
-        world = World(directory, peers)
+        world = World(directory, peers, **bounds)
         if before is not None:
             await before(world)
         running = asyncio.create_task(world.runner.run())
@@ -340,6 +341,67 @@ def test_a_peer_that_grants_few_connections_gets_few(tmp_path: Path) -> None:
     live(tmp_path, {"192.0.2.2": peer}, story)
 
 
+class Counted(Peer):
+    """Peers that know how many connections there are to all of them together."""
+
+    open: list[int] = []
+    most: list[int] = []
+
+    async def serve(self, stream: Any) -> None:
+        self.open.append(1)
+        self.most.append(len(self.open))
+        try:
+            await super().serve(stream)
+        finally:
+            self.open.pop()
+
+
+def test_all_destinations_share_the_connections_there_may_be(tmp_path: Path) -> None:
+    Counted.open, Counted.most = [], []
+    peers: dict[str, Peer] = {f"192.0.2.{100 + number}": Counted() for number in range(12)}
+
+    async def story(world: World) -> None:
+        for address in peers:
+            world.site.resolver.load(f"d{address[-2:]}.example A {address}")  # type: ignore[attr-defined]
+        for _ in range(4):
+            for address in peers:
+                await world.enqueue(f"bob@d{address[-2:]}.example")
+        await world.empty()
+
+    live(tmp_path, peers, story, connections_max=3, connection_idle_s=30.0)
+    assert [len(peer.taken) for peer in peers.values()] == [4] * 12
+    assert 1 <= max(Counted.most) <= 3
+
+
+def test_a_connection_carries_so_many_messages_and_no_more(tmp_path: Path) -> None:
+    peer = Peer()
+
+    async def before(world: World) -> None:
+        for _ in range(MESSAGES_PER_CONNECTION_MAX * 2 + 10):
+            await world.enqueue("bob@two.example")
+
+    async def story(world: World) -> None:
+        await world.empty()
+
+    live(tmp_path, {"192.0.2.2": peer}, story, before, connections_per_destination_max=1)
+    assert len(peer.taken) == MESSAGES_PER_CONNECTION_MAX * 2 + 10
+    assert peer.connections == 3
+
+
+def test_a_connection_waits_a_little_for_the_next_message(tmp_path: Path) -> None:
+    peer = Peer()
+
+    async def story(world: World) -> None:
+        for _ in range(3):
+            await world.enqueue("bob@two.example")
+            await world.empty()
+            await asyncio.sleep(0.01)
+        assert peer.connections == 1
+        await world.until(lambda: peer.commands[-1] == "QUIT")
+
+    live(tmp_path, {"192.0.2.2": peer}, story, connection_idle_s=0.5)
+
+
 def test_a_fault_in_one_attempt_is_deferred_and_traced(tmp_path: Path) -> None:
     peer = Peer()
 
@@ -399,8 +461,7 @@ def test_removed_while_it_is_tried(tmp_path: Path) -> None:
         assert world.queue.message("m0001") is None
         await world.enqueue("bob@null.example", reverse_path="")
         await world.empty()
-        for worker in world.runner._workers:
-            worker.cancel()
+        await world.runner.drain(0.01)
 
     live(tmp_path, {"192.0.2.2": peer}, story)
 
@@ -435,6 +496,27 @@ def test_drain_cuts_what_takes_longer_than_the_grace(tmp_path: Path) -> None:
         await world.enqueue("bob@two.example")
         await world.until(lambda: any(line.startswith("RCPT") for line in peer.commands))
         await world.runner.drain(0.01)
+        (recipient,) = world.queue.message("m0001").recipients  # type: ignore[union-attr]
+        assert recipient.attempting
+
+    live(tmp_path, {"192.0.2.2": peer}, story)
+
+
+def test_drain_ends_although_the_disk_takes_no_outcome(tmp_path: Path) -> None:
+    peer = Peer()
+
+    async def story(world: World) -> None:
+        real = world.database.submit
+
+        async def submit(*unit: Any) -> list[Any]:
+            if type(unit[0]).__name__ == "Settle":
+                raise Unavailable("disk full")
+            return await real(*unit)
+
+        world.database.submit = submit  # type: ignore[method-assign]
+        await world.enqueue("bob@two.example")
+        await world.until(lambda: bool(world.named("AttemptBroke")))
+        await asyncio.wait_for(world.runner.drain(0.05), 5)
         (recipient,) = world.queue.message("m0001").recipients  # type: ignore[union-attr]
         assert recipient.attempting
 

@@ -74,7 +74,7 @@ class StoppedClock:
 class World:
     """A site with a real database, peers in memory, and a clock that stands still."""
 
-    def __init__(self, directory: Path, peers: dict[str, Peer], zone: str = ZONE) -> None:
+    def __init__(self, directory: Path, peers: dict[str, Peer], **bounds: Any) -> None:
         self.database = LocalDatabase.open(directory)
         self.blobs = BlobStore.open(directory)
         self.clock = StoppedClock()
@@ -88,13 +88,13 @@ class World:
             directory=MailDirectory(self.database, "mx.one.example"),
             store=self.store,
             queue=self.queue,
-            resolver=Zone(zone),
+            resolver=Zone(ZONE),
             dialer=self.dialer,
             clock=self.clock,
             trace=self.events.append,
             tls=TLSContexts(None),
         )
-        self.runner = QueueRunner(self.site, connection_idle_s=0.05)
+        self.runner = QueueRunner(self.site, **{"connection_idle_s": 0.05, **bounds})
         self.number = 0
 
     async def enqueue(self, *paths: str, **more: Any) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -130,7 +131,7 @@ class QueueRunner:
         self._fresh: dict[str, None] = {}
         self._lanes: dict[str, Lane] = {}
         self._starved: dict[str, None] = {}
-        self._workers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._worker_count = 0
         self._budget = OctetBudget(OCTETS_IN_MEMORY_MAX)
         self._wake = asyncio.Event()
@@ -168,8 +169,8 @@ class QueueRunner:
             return
         _, late = await asyncio.wait({self._running}, timeout=grace_s)
         if late:
-            for worker in tuple(self._workers):
-                worker.cancel()
+            for task in tuple(self._tasks):
+                task.cancel()
             await asyncio.wait(late)
 
     # -- What is due --------------------------------------------------------------------------
@@ -254,12 +255,16 @@ class QueueRunner:
             if self._worker_count >= self._connections_max:
                 self._starve(lane)
                 return
-            assert self._group is not None
             lane.starting += 1
             self._worker_count += 1
-            worker = self._group.create_task(self._work(lane))
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._spawn(self._work(lane))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        assert self._group is not None
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _starve(self, lane: Lane) -> None:
         """The lane waits for a worker's place; idle workers elsewhere make room."""
@@ -310,8 +315,7 @@ class QueueRunner:
                     break
                 if settling is not None:
                     await settling
-                assert self._group is not None
-                settling = self._group.create_task(self._settle(attempt))
+                settling = self._spawn(self._settle(attempt))
             await courier.close()
         except Exception as error:
             self._trace_fault(lane.domain, "", error)
