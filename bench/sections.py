@@ -50,7 +50,7 @@ class Ground:
     def __init__(self, directory: Path, workers: int) -> None:
         self.directory, self.workers = directory, workers
         self.number = 0
-        self.dns = DNSServer()
+        self.dns = DNSServer(ttl_s=300)
         self.has_peers = peers.installed()
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
@@ -79,13 +79,7 @@ class Ground:
             delivery_port=delivery_port,
             options=[("log", "level", '"warning"')],
         )
-        first = "u0@x.example"
-        server.add_account(first, PASSWORD)
-        if users > 1:
-            listed = "\n".join(f"u{n}@x.example" for n in range(1, users))
-            server.run(
-                "account", "add", "--from-stdin", "--password", PASSWORD, stdin=listed + "\n"
-            )
+        server.add_accounts([f"u{n}@x.example" for n in range(users)], PASSWORD)
         return server
 
     def dovecot(self) -> peers.Dovecot:
@@ -333,7 +327,7 @@ class RawIMAP:
                 raise ConnectionError("closed")
             if pieces[-1].endswith(b"\r\n"):
                 tail = (pieces[-2][-500:] + pieces[-1])[-600:]
-                last = tail[tail.rfind(b"\r\n", 0, -2) + 2 :]
+                last = tail[:-2].rpartition(b"\r\n")[2]
                 if last.startswith(b"t "):
                     if not last.startswith(b"t OK"):
                         raise ConnectionError(last.decode())

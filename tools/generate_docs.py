@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from postroad.app.cli import main as command
+from postroad.app.cli import program as command
 from postroad.app.reference import render_reference
 
 ROOT = Path(__file__).resolve().parents[1]

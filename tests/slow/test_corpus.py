@@ -102,7 +102,8 @@ def test_in_by_smtp_out_by_imap_and_pop3(server: PostroadServer) -> None:
         assert typ == "OK" and data[0] is not None and int(data[0]) == len(kept)
         by_imap: list[bytes] = []
         for low in range(1, len(kept) + 1, 100):
-            _, answers = imap.fetch(f"{low}:{low + 99}", "(RFC822.SIZE BODY.PEEK[])")
+            high = min(low + 99, len(kept))
+            _, answers = imap.fetch(f"{low}:{high}", "(RFC822.SIZE BODY.PEEK[])")
             for answer in answers:
                 if isinstance(answer, tuple):
                     size = re.search(rb"RFC822.SIZE (\d+)", answer[0])

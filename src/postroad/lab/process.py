@@ -133,8 +133,7 @@ class PostroadServer:
         self.config.write_text(text, encoding="utf-8")
 
     def add_accounts(self, addresses: Sequence[str], password: str) -> None:
-        for address in addresses:
-            self.run("account", "add", address, "--password-stdin", stdin=password + "\n")
+        self.run("account", "add", *addresses, "--password-stdin", stdin=password + "\n")
 
     def add_account(self, address: str, password: str) -> None:
         self.add_accounts([address], password)

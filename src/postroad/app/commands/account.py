@@ -42,35 +42,41 @@ def command() -> None:
         "echo secret | postroad account add ann@one.example --password-stdin"
     )
 )
-@click.argument("address")
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 @click.option("--name", default="", help="The person's name.")
 @password_stdin_option
 @generate_option
 @json_option
 @config_option
 def add(
-    address: str,
+    addresses: tuple[str, ...],
     name: str,
     password_stdin: bool,
     generate: bool,
     as_json: bool,
     config_file: str | None,
 ) -> None:
-    """Add an account. Asks for the password, or makes one where nobody can be asked."""
+    """Add accounts. Asks for the password, or makes one where nobody can be asked.
+
+    A password that is given serves all of them; one that is made is each account's own.
+    """
     from postroad.admin import operations
     from postroad.app.connect import books_of, configured
 
     config = configured(config_file)
-    operations.checked_address(address)
+    for address in addresses:
+        operations.checked_address(address)
     password = chosen_password(password_stdin, generate)
 
-    async def work() -> NewAccount:
+    async def work() -> None:
         async with books_of(config) as books:
-            return await operations.add_account(
-                books, address, password, name=name, now=datetime.now(UTC)
-            )
+            for address in addresses:
+                made = await operations.add_account(
+                    books, address, password, name=name, now=datetime.now(UTC)
+                )
+                _print_new(made, "Added", as_json)
 
-    _print_new(run(work()), "Added", as_json)
+    run(work())
 
 
 @command.command(name="list", epilog=example("postroad account list --domain one.example"))
