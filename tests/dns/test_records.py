@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroad.dns.records import Record, render_txt, render_zone, split_txt, wanted_records
-from postroad.dns.resolver import MX
+from postroad.dns.records import (
+    UNKNOWN_ADDRESS,
+    Record,
+    render_txt,
+    render_zone,
+    split_txt,
+    wanted_records,
+)
+from postroad.dns.resolver import MX, Outcome
 from postroad.dns.zone import Zone
 from postroad.mail.address import Address
 from postroad.mailauth.dkim.keys import generate_key, load_public_key, parse_key_record
@@ -51,6 +58,14 @@ def test_a_host_elsewhere_has_its_records_there() -> None:
         ("one.example", "TXT", "v=spf1 mx ~all"),
         ("_dmarc.one.example", "TXT", "v=DMARC1; p=none; rua=mailto:postmaster@one.example"),
     ]
+
+
+def test_an_address_that_nobody_told_is_a_gap_to_fill() -> None:
+    found = wanted_records("one.example", "mx.one.example", [], [])
+    assert [record.value for record in found if record.type == "A"] == [UNKNOWN_ADDRESS]
+    text = render_zone(found)
+    assert f"; mx.one.example. 3600 IN A {UNKNOWN_ADDRESS}" in text
+    assert asyncio.run(Zone(text).a("mx.one.example")).outcome is Outcome.NODATA
 
 
 def test_a_host_named_as_the_domain_has_one_spf_record() -> None:

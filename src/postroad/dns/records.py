@@ -24,6 +24,8 @@ TTL_S = 3600
 STRING_OCTETS_MAX = 255
 """Of one character-string of a TXT record (RFC 1035 §3.3.14)."""
 MX_PREFERENCE = 10
+UNKNOWN_ADDRESS = "<the server's public address>"
+"""Value of the A record when we are told of no address; a comment in the zone file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ def wanted_records(
 ) -> list[Record]:
     """What `domain` publishes when its mail lives on `hostname`.
 
-    addresses: of the host, public ones wanted. dkim: (selector, algorithm, `p=`) of each key.
+    addresses: of the host, public ones wanted; none gives UNKNOWN_ADDRESS.
+    dkim: (selector, algorithm, `p=`) of each key.
     Records of the host itself are only given when it is within the domain: they belong to the
     zone it is in.
     Raises: ValueError for names or addresses that are none.
@@ -89,6 +92,12 @@ def _host_records(host: str, addresses: Iterable[str], *, has_spf: bool) -> list
         )
         for address in parsed
     ]
+    if not records:
+        records.append(
+            Record(
+                host, "A", UNKNOWN_ADDRESS, "Fill in the server's addresses, AAAA too if it has one"
+            )
+        )
     if not has_spf:
         records.append(
             Record(host, "TXT", "v=spf1 a -all", "SPF of the server's name, which bounces carry")
@@ -109,12 +118,14 @@ def _host_records(host: str, addresses: Iterable[str], *, has_spf: bool) -> list
 def render_zone(records: Sequence[Record]) -> str:
     """The records as zone-file lines, the reason above each.
 
-    PTR records are comments: they belong to the zone of whoever owns the address.
+    PTR records are comments: they belong to the zone of whoever owns the address. So is an
+    address that is yet to be filled in.
     """
     lines = []
     for record in records:
         line = f"{record.name}. {TTL_S} IN {record.type} {_data(record)}"
-        lines += [f"; {record.why}", f"; {line}" if record.type == "PTR" else line]
+        is_comment = record.type == "PTR" or record.value == UNKNOWN_ADDRESS
+        lines += [f"; {record.why}", f"; {line}" if is_comment else line]
     return "".join(f"{line}\n" for line in lines)
 
 
