@@ -22,6 +22,7 @@ LINES = st.sampled_from(
         b'Content-Type: multipart/digest; boundary="b c"',
         b"Content-Type: multipart/alternative; boundary=aa",
         b"Content-Type: message/rfc822",
+        b"Content-Type: message/rfc\x00822",
         b"Content-Type: multipart/mixed",
         b"Content-Type: (comment \\( /",
         b"Content-Transfer-Encoding: base64",

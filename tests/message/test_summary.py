@@ -218,6 +218,12 @@ def test_the_kind_of_buffer_changes_nothing(octets: bytes) -> None:
     assert all(item == expected for item in found)
 
 
+def test_a_nul_in_a_type_is_not_there() -> None:
+    """IMAP strings hold no NUL, and what is left here is a type with a grammar of its own."""
+    body = read(summarize(b"Content-Type: message/rfc\0822\r\n\r\nSubject: x\r\n\r\n").body)
+    check_body(body, False)
+
+
 def nested(depth: int, filler: bytes = b"") -> bytes:
     out = b""
     for level in range(depth):

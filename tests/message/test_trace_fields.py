@@ -42,8 +42,24 @@ def test_received() -> None:
     assert received() == (
         b"Received: from mx.one.example (out.one.example [192.0.2.1]) by mx.two.example\r\n"
         b"\twith ESMTPS (TLSv1.3 TLS_AES_256_GCM_SHA384) id 0abcdefghjkmnpqr\r\n"
-        b"\tfor <bob@two.example>; Mon, 23 Nov 2026 22:15:20 +0000\r\n"
+        b"\tfor <bob@two.example> tls TLS_AES_256_GCM_SHA384;\r\n"
+        b"\tMon, 23 Nov 2026 22:15:20 +0000\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("tls", "clause"),
+    [
+        ("TLSv1.3 TLS_CHACHA20_POLY1305_SHA256", b" tls TLS_CHACHA20_POLY1305_SHA256;"),
+        ("TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256", b" tls TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;"),
+        ("TLSv1.2 ODD-SUITE", None),
+        ("TLSv1.3 TLS_X; by y", None),
+    ],
+)
+def test_the_tls_clause_takes_registered_names(tls: str, clause: bytes | None) -> None:
+    """RFC 8314 §4.3."""
+    octets = received(tls=tls).replace(b"\r\n\t", b" ")
+    assert clause in octets if clause is not None else b" tls " not in octets
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -175,8 +175,11 @@ class _Buffer:
 def known_fields(header: bytes) -> Fields:
     """Values of the fields that summaries need, unfolded; the first of each name counts.
 
-    Address fields given twice are joined by a comma, so that a second From: cannot hide.
+    Address fields given twice are joined by a comma, so that a second From: cannot hide. NUL is
+    left out here already: without it a type may become one that IMAP wants more of.
     """
+    if b"\0" in header:
+        header = header.replace(b"\0", b"")
     fields: Fields = {}
     again: dict[bytes, list[bytes]] = {}
     for name, value in _WANTED.findall(header):

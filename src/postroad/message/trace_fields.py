@@ -3,7 +3,7 @@
 What a peer said (its greeting, a name from DNS) is written only where it cannot end a comment,
 a line or the field. Lines fold at 78 octets.
 Source: RFC 5321 §4.4 (syntax), §6.3 (loops), RFC 3848 (with), RFC 6531 §4.3 (UTF8 forms),
-RFC 8314 §4.3 (tls clause in comments), RFC 5322 §2.1.1, §3.6.7.
+RFC 8314 §4.3 (tls), RFC 5322 §2.1.1, §3.6.7.
 """
 
 from __future__ import annotations
@@ -24,6 +24,19 @@ _COMMENT_UNSAFE = re.compile(
     r"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-:@,; \u00a1-\ud7ff\ue000-\U0010ffff]"
 )
 _PATH_UNSAFE = re.compile(r"[\x00-\x1f\x7f<>\ud800-\udfff]")
+_REGISTERED = re.compile(r"TLS_[A-Z0-9_]{1,60}\Z")
+_REGISTERED_NAMES = {
+    "ECDHE-ECDSA-AES128-GCM-SHA256": "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384": "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305": "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384": "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "ECDHE-RSA-CHACHA20-POLY1305": "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "DHE-RSA-AES128-GCM-SHA256": "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256",
+    "DHE-RSA-AES256-GCM-SHA384": "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384",
+    "DHE-RSA-CHACHA20-POLY1305": "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+}
+"""What OpenSSL calls the suites of TLS 1.2 that it still offers, and what IANA does."""
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _RECEIVED = b"received"
 
@@ -81,6 +94,12 @@ def _comment(text: str) -> str:
     return _COMMENT_UNSAFE.sub("?", text)[:_HELO_CHARACTERS_MAX]
 
 
+def _registered_suite(tls: str) -> str | None:
+    """The registered name of the cipher suite, as the tls clause wants it (RFC 8314 §4.3)."""
+    cipher = tls.rpartition(" ")[2]
+    return cipher if _REGISTERED.match(cipher) else _REGISTERED_NAMES.get(cipher)
+
+
 def render_received(
     *,
     helo: str,
@@ -113,6 +132,9 @@ def render_received(
     clauses.append(f"id {_ATOM_UNSAFE.sub('?', message) or 'none'}")
     if recipient is not None:
         clauses.append(f"for <{_PATH_UNSAFE.sub('?', recipient)}>")
+    suite = _registered_suite(tls) if tls else None
+    if suite is not None:
+        clauses.append(f"tls {suite}")
     clauses[-1] += ";"
     if not protocol.startswith("UTF8"):  # RFC 6531 §3.7.3: UTF-8 in trace fields only then
         clauses = [_NOT_ASCII.sub("?", clause) for clause in clauses]
