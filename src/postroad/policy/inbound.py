@@ -3,7 +3,7 @@
 `gather` asks SPF, DKIM and DMARC; `judge` is pure, so every verdict can be had again from its
 evidence. Awaits only what it was handed: the resolver, the SPF check that began at MAIL, and the
 deadline. Trusts DNS as far as the resolver does.
-Source: RFC 7208 §2.6, RFC 6376 §6, RFC 9989 §5 (DMARC), RFC 8601 §2.7 (the words).
+Source: RFC 7208 §2.6, RFC 6376 §6, RFC 9989 (DMARC), RFC 8601 §2.7 (the words).
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def auth_results(
 ) -> list[AuthResult]:
     """The evidence in the words of Authentication-Results.
 
-    Source: RFC 8601 §2.7.1 (DKIM), §2.7.2 (SPF); RFC 9989 §8 (DMARC).
+    Source: RFC 8601 §2.7.1 (DKIM), §2.7.2 (SPF); RFC 9989 (DMARC).
     """
     spf = evidence.spf
     if spf.identity == "helo" or reverse_path is None:
