@@ -92,8 +92,7 @@ class Want(IntFlag):
     SENT = 64
 
 
-@dataclass(slots=True)
-class MessageRow:
+class MessageRow(msgspec.Struct, gc=False):
     """One message of a mailbox. What was not wanted is None."""
 
     uid: int

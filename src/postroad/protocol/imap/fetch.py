@@ -161,7 +161,7 @@ class _Wanted:
     __slots__ = ("items", "sections")
 
     def __init__(self) -> None:
-        self.items: dict[Item, None] = {}
+        self.items: dict[bytes, Item] = {}
         self.sections: dict[Section, None] = {}
 
     def take(self, scan: Scanner) -> None:
@@ -176,7 +176,7 @@ class _Wanted:
         elif name in _RFC822:
             self.sections[_RFC822[name]] = None
         elif (item := _BY_NAME.get(name)) is not None:
-            self.items[item] = None
+            self.items[name] = item
         else:
             raise ProtocolError("The fetch item is not known")
         if len(self.items) + len(self.sections) > ITEMS_MAX:
@@ -198,7 +198,7 @@ def parse_fetch(tag: bytes, scan: Scanner, uid: bool) -> Fetch:
         macro = _MACROS.get(match[0].upper()) if match is not None else None
         if match is not None and macro is not None:
             scan.at = match.end()
-            wanted.items.update(dict.fromkeys(macro))
+            wanted.items.update((item.value, item) for item in macro)
         else:
             wanted.take(scan)
     changedsince = -1
@@ -208,9 +208,10 @@ def parse_fetch(tag: bytes, scan: Scanner, uid: bool) -> Fetch:
         scan.space()
         changedsince = scan.number(MODSEQ_MAX)
         scan.expect(b")", "A closing parenthesis")
-        wanted.items[Item.MODSEQ] = None
+        wanted.items[b"MODSEQ"] = Item.MODSEQ
     scan.end()
     if uid:
-        wanted.items[Item.UID] = None
-    ordered = tuple(item for item in Item if item in wanted.items)
+        wanted.items[b"UID"] = Item.UID
+    items = wanted.items
+    ordered = tuple([item for name, item in _BY_NAME.items() if name in items])
     return Fetch(tag, uid, messages, ordered, tuple(wanted.sections), changedsince)

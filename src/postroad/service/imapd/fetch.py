@@ -85,8 +85,7 @@ class _Reader:
                 case Item.UID:
                     out.append([row.uid for row in rows])
                 case Item.FLAGS:
-                    flags = self.flags
-                    out.append([flags(row) for row in rows])
+                    out.append([*self.flags.column(rows)])
                 case Item.INTERNALDATE:
                     date = render.date_time
                     out.append([date(row.internal_date) for row in rows])
@@ -129,13 +128,15 @@ class _Reader:
                 rows = await self.mark_seen(rows, unseen)
             if Item.FLAGS in self.items or unseen:
                 session.put(*view.new_keywords(rows))
-            for seq, row in zip(view.seqs(rows), rows, strict=True):
+            heads = self.heads(rows, unseen)
+            for seq, row, head in zip(view.seqs(rows), rows, heads, strict=True):
                 try:
-                    await self.message(seq, row, told_seen=row.uid in unseen)
+                    await self.message(seq, row, head)
                 except Unavailable as error:
                     if session.partial:
                         raise
                     failed = True
+                    view.forget(row.uid)
                     session.site.trace(
                         IMAPCommandDeferred(session=session.id, command="Fetch", what=error.what)
                     )
@@ -166,20 +167,30 @@ class _Reader:
                 view.remember(row.uid, row.modseq)
         return rows
 
-    async def message(self, seq: int, row: MessageRow, *, told_seen: bool) -> None:
+    def heads(self, rows: list[MessageRow], unseen: set[int]) -> list[bytes]:
+        """What each response says before its sections; new \\Seen flags are told unasked."""
+        text = b" ".join([_FORMATS[item] for item in self.items])
+        columns = self.columns(self.items, rows)
+        heads = [text % row for row in zip(*columns, strict=True)] if columns else [b""] * len(rows)
+        if not unseen or Item.FLAGS in self.items:
+            return heads
+        extra = [Item.FLAGS]
+        if self.session.condstore and Item.MODSEQ not in self.items:
+            extra.append(Item.MODSEQ)
+        told = b" ".join([_FORMATS[item] for item in extra])
+        values = zip(*self.columns(extra, rows), strict=True)
+        return [
+            (head + b" " + told % row_values).lstrip() if row.uid in unseen else head
+            for head, row, row_values in zip(heads, rows, values, strict=True)
+        ]
+
+    async def message(self, seq: int, row: MessageRow, head: bytes) -> None:
         """One FETCH response with sections."""
         session = self.session
-        items = self.items
-        if told_seen and Item.FLAGS not in items:
-            items = (*items, Item.FLAGS)
-            if session.condstore and Item.MODSEQ not in items:
-                items = (*items, Item.MODSEQ)
-        values = tuple(column[0] for column in self.columns(items, (row,)))
-        text = b" ".join(_FORMATS[item] for item in items) % values
         source = _Source(session, row)
-        pieces: list[bytes] = [b"* %d FETCH (" % seq + text]
+        pieces: list[bytes] = [b"* %d FETCH (%b" % (seq, head)]
         for number, section in enumerate(self.command.sections):
-            lead = b" " if text or number else b""
+            lead = b" " if head or number else b""
             found = source.find(section)
             if found is None:
                 pieces.append(lead + section.label + b" NIL")

@@ -83,6 +83,9 @@ class Matcher:
                 return _all([self._tried(part) for part in key.keys])
             case keys.Or():
                 return _either(self._tried(key.left), self._tried(key.right))
+            case keys.Not(keys.HasFlag(flag)):
+                bits, both = int(flag), int.__and__  # Flag's own `&` is many times slower
+                return _Tried(lambda row: not both(row.flags, bits))
             case keys.Not():
                 inner = self._tried(key.key)
                 return _Tried(lambda row: not inner.test(row), inner.want, inner.cost)
@@ -100,7 +103,8 @@ class Matcher:
             case keys.All():
                 return lambda row: True
             case keys.HasFlag(flag):
-                return lambda row: bool(row.flags & flag)
+                bits, both = int(flag), int.__and__
+                return lambda row: bool(both(row.flags, bits))
             case keys.HasKeyword(keyword):
                 return lambda row: any(word.lower() == keyword for word in row.keywords)
             case keys.IsRecent():
@@ -161,8 +165,14 @@ def _all(parts: list[_Tried]) -> _Tried:
     want = Want.BASE
     for part in parts:
         want |= part.want
-    tests = tuple(part.test for part in parts)
-    return _Tried(lambda row: all(test(row) for test in tests), want, parts[-1].cost)
+    test = parts[0].test
+    for part in parts[1:]:
+        test = _both(test, part.test)
+    return _Tried(test, want, parts[-1].cost)
+
+
+def _both(first: Test, second: Test) -> Test:
+    return lambda row: first(row) and second(row)
 
 
 def _either(left: _Tried, right: _Tried) -> _Tried:

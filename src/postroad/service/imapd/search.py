@@ -62,14 +62,13 @@ async def _find(session: Session, view: View, matcher: Matcher) -> tuple[array[i
 
 
 def _numbers(command: Search, view: View, found: array[int]) -> UIDSet:
-    uids = UIDSet.of(found)
-    return uids if command.uid else UIDSet.of(view.seq(uid) or 0 for uid in found)
+    return UIDSet.of(found if command.uid else view.numbers(found))
 
 
 def _old_response(command: Search, view: View, found: array[int], modseqs: array[int]) -> bytes:
     if not found:
         return b"* SEARCH\r\n"
-    numbers = found if command.uid else [view.seq(uid) or 0 for uid in found]
+    numbers = found if command.uid else view.numbers(found)
     text = b" ".join([b"%d" % number for number in numbers])
     if command.has_modseq:
         return b"* SEARCH %b (MODSEQ %d)\r\n" % (text, max(modseqs))
@@ -84,7 +83,7 @@ def _esearch(
         out.append(b"UID")
     if found:
         ends = [found[0], found[-1]]
-        first, last = ends if command.uid else [view.seq(uid) or 0 for uid in ends]
+        first, last = ends if command.uid else (view.seq(uid) or 0 for uid in ends)
         if b"MIN" in returns:
             out.append(b"MIN %d" % first)
         if b"MAX" in returns:

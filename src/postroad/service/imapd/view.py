@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from postroad.mail.errors import ProtocolError
-from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
 from postroad.protocol.imap.sequence import SequenceSet
@@ -116,6 +115,18 @@ class View:
             return wanted
         return UIDSet(tuple((low, min(high, last)) for low, high in ranges if low <= last))
 
+    def numbers(self, found: Iterable[int]) -> list[int]:
+        """The numbers of ascending UIDs, all of which the view knows."""
+        uids = self.uids
+        at = 0
+        out = []
+        for uid in found:
+            if uids[at] != uid:
+                at = bisect_left(uids, uid, at)
+            at += 1
+            out.append(at)
+        return out
+
     def count(self, wanted: UIDSet) -> int:
         """How many messages of the view are in a set of UIDs."""
         uids = self.uids
@@ -141,6 +152,11 @@ class View:
         if self.own is None:
             self.own = {}
         self.own[uid] = modseq
+
+    def forget(self, uid: int) -> None:
+        """The client was not told after all."""
+        if self.own is not None:
+            self.own.pop(uid, None)
 
     def apply(self, changes: Changes, *, expunges: bool, modseqs: bool) -> list[bytes]:
         """Takes in what happened; returns the responses that tell it.
@@ -220,6 +236,10 @@ class View:
         return out
 
 
+_PLAIN = tuple(render.flags(bits) for bits in range(32))
+_PLAIN_RECENT = tuple(render.flags(bits, recent=True) for bits in range(32))
+
+
 class FlagRenderer:
     """Flags as FETCH tells them, \\Recent included; each combination is rendered once."""
 
@@ -227,14 +247,25 @@ class FlagRenderer:
 
     def __init__(self, first_recent: int) -> None:
         self._first_recent = first_recent
-        self._known: dict[tuple[Flag, tuple[bytes, ...], bool], bytes] = {}
+        self._known: dict[tuple[int, tuple[bytes, ...], bool], bytes] = {}
 
     def __call__(self, row: MessageRow) -> bytes:
-        key = (row.flags, row.keywords, row.uid >= self._first_recent)
+        recent = row.uid >= self._first_recent
+        if not row.keywords:
+            return (_PLAIN_RECENT if recent else _PLAIN)[row.flags]
+        key = (int(row.flags), row.keywords, recent)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = render.flags(*key)
         return found
+
+    def column(self, rows: Sequence[MessageRow]) -> list[bytes]:
+        """The same for many ascending rows, most of which have no keywords."""
+        first = self._first_recent
+        if not rows or rows[0].uid < first <= rows[-1].uid:
+            return [self(row) for row in rows]
+        plain = _PLAIN_RECENT if rows[0].uid >= first else _PLAIN
+        return [self(row) if row.keywords else plain[row.flags] for row in rows]
 
 
 def flags_response(keywords: frozenset[bytes]) -> bytes:
