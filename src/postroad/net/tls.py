@@ -73,7 +73,7 @@ def server_context(certificate: Path, key: Path | None = None) -> ServerContext:
     together), each naming the files.
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §2
     context.set_ciphers(TLS12_CIPHERS)
     context.options |= (
         ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
