@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 RECIPIENTS_PER_TRANSACTION = 100
 """What every server must take (RFC 5321 §4.5.3.1.8)."""
+REPLY_CHARACTERS_MAX = 1000
+"""Of a peer's words in the history, for each host of each attempt."""
 SEARCH_S_MAX = 900.0
 """Once an attempt has lasted so long, no further host is tried in it."""
 
@@ -50,11 +52,11 @@ class RouteFound(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPassedOver(Event):
-    """A host gave no session; the next one is tried."""
+    """A host gave no session, or broke it; the next one is tried."""
 
     host: str
     address: str
-    reply: Reply
+    reply: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +224,10 @@ class Courier:
             refusals.append(reply.code)
             note(
                 HostPassedOver(
-                    message=parcel.message, host=target.host, address=target.address, reply=reply
+                    message=parcel.message,
+                    host=target.host,
+                    address=target.address,
+                    reply=str(reply)[:REPLY_CHARACTERS_MAX],
                 )
             )
         if refusals and set(refusals) == {521}:  # RFC 7504 §3: nobody there ever takes mail
@@ -348,7 +353,7 @@ def _temporary(reply: Reply) -> Reply:
     """A host's 5yz about itself, not about the mail: kept in words, tried again later."""
     if not reply.is_permanent:
         return reply
-    return Reply.of(451, "4.3.2", f"The host refuses us: {reply}")
+    return Reply.of(451, "4.3.2", f"The host refuses us: {reply}"[:REPLY_CHARACTERS_MAX])
 
 
 def _never(reply: Reply) -> Reply:
