@@ -15,6 +15,7 @@ import pytest
 
 from postroad.net.addresses import endpoint, is_loopback
 from postroad.net.contract import Disconnected, TimedOut, TLSFailed
+from postroad.net.memory import MemoryStream, pipe
 from postroad.net.tls import end_point_of
 from postroad.net.transport import SocketStream
 from support.streams import HOSTNAME, client_tls, server_tls, sockets, streams, tls_streams
@@ -26,7 +27,15 @@ async def plain() -> Pair:
     return streams()
 
 
+async def memory() -> tuple[MemoryStream, MemoryStream]:
+    return pipe()
+
+
 KINDS = pytest.mark.parametrize("make", [plain, tls_streams], ids=["plain", "tls"])
+EVERY = pytest.mark.parametrize(
+    "make", [plain, tls_streams, memory], ids=["plain", "tls", "memory"]
+)
+"""What holds for real sockets holds for the pair in memory that services are tested with."""
 
 
 def on_loop(test: Callable[[SocketStream, SocketStream], Awaitable[None]], make: object) -> None:
@@ -57,7 +66,7 @@ async def read_exactly(stream: SocketStream, count: int) -> bytes:
     return b"".join(parts)
 
 
-@KINDS
+@EVERY
 def test_lines_travel_both_ways_and_then_the_end(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         for _ in range(3):
@@ -78,7 +87,7 @@ def test_lines_travel_both_ways_and_then_the_end(make: object) -> None:
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 @pytest.mark.parametrize("pieces", [1, 3, 2000])
 def test_large_writes_wait_for_a_slow_reader_and_arrive_whole(make: object, pieces: int) -> None:
     octets = os.urandom(4096) * 1536  # 6 MiB: more than the kernel's buffers
@@ -95,7 +104,7 @@ def test_large_writes_wait_for_a_slow_reader_and_arrive_whole(make: object, piec
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 def test_both_directions_at_once(make: object) -> None:
     octets = os.urandom(3 << 20)
 
@@ -111,7 +120,7 @@ def test_both_directions_at_once(make: object) -> None:
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 def test_silence_ends_at_the_deadline_and_the_stream_lives_on(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         with pytest.raises(TimedOut):
@@ -127,7 +136,7 @@ def test_silence_ends_at_the_deadline_and_the_stream_lives_on(make: object) -> N
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 def test_a_peer_that_takes_nothing_ends_the_write(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         with pytest.raises(TimedOut):
@@ -166,7 +175,7 @@ def test_a_peer_that_takes_drops_ends_the_write(
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 def test_a_cancelled_read_loses_nothing(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         for _ in range(20):
@@ -199,7 +208,7 @@ def test_octets_that_came_with_the_cancellation_are_kept() -> None:
     on_loop(test, plain)
 
 
-@KINDS
+@EVERY
 def test_a_cancelled_write_leaves_a_stream_that_works(make: object) -> None:
     octets = bytes(8 << 20)
 
@@ -219,7 +228,7 @@ def test_a_cancelled_write_leaves_a_stream_that_works(make: object) -> None:
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 def test_an_aborting_peer_is_disconnected(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         reading = asyncio.ensure_future(server.read(5))
@@ -236,7 +245,7 @@ def test_an_aborting_peer_is_disconnected(make: object) -> None:
     on_loop(test, make)
 
 
-@KINDS
+@EVERY
 def test_closing_our_end_wakes_who_reads_and_who_writes(make: object) -> None:
     async def test(client: SocketStream, server: SocketStream) -> None:
         reading = asyncio.ensure_future(server.read(5))
