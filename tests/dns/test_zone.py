@@ -125,3 +125,27 @@ def test_names_that_dns_cannot_carry_do_not_exist(name: str) -> None:
 def test_faults_name_their_line(text: str) -> None:
     with pytest.raises(ValueError, match="zone line 2"):
         Zone("b.example A 192.0.2.1\n" + text)
+
+
+def test_one_type_can_be_taken_away_and_all_be_listed() -> None:
+    zone = Zone({"a.example": {"TXT": "x", "A": "192.0.2.1"}})
+    zone.remove("A.example.", "txt")
+    assert list(zone.records()) == [("a.example", "A", "192.0.2.1")]
+    assert ask(zone, "txt", "a.example")[0] is Outcome.NODATA
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("WKS", "x"), ("A", b"x"), ("MX", "1"), ("TLSA", "1 1"), ("AAAA", "1.2.3.4")],
+)
+def test_faulty_data_is_refused(kind: str, value: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Zone({"a.example": {kind: value}})
+
+
+def test_data_may_be_written_as_text() -> None:
+    zone = Zone({"a.example": {"MX": "5 mx.b.example.", "TLSA": [(3, 1, 1, b"x")], "SOA": ". . 1"}})
+    assert ask(zone, "mx", "a.example")[1] == (MX(5, "mx.b.example"),)
+    assert ask(zone, "tlsa", "a.example")[1] == ((3, 1, 1, b"x"),)
+    with pytest.raises(ValueError, match="begins with a name"):
+        Zone('"quoted" A 192.0.2.1')

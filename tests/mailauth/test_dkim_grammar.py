@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from postroad.dns.zone import Zone
 from postroad.mailauth.canonical import Canon, canonical_field, hash_body
 from postroad.mailauth.dkim import DKIMResult, DKIMSigner, generate_key, load_key, sign, verify_dkim
-from postroad.mailauth.dkim.keys import parse_key_record
+from postroad.mailauth.dkim.keys import load_public_key, parse_key_record
 from postroad.mailauth.dkim.signature import HeaderHasher, Unusable, parse_signature
 from postroad.mailauth.fields import raw_fields, split_header
 from postroad.mailauth.result import Result
@@ -215,6 +215,8 @@ def test_a_key_is_asked_for_once_and_only_when_the_body_matches() -> None:
         (f"k=ed25519; p={PUBLIC[:20]} \t {PUBLIC[20:]}", Result.PASS, ""),
         (f"k=ed25519; p={PUBLIC[:20]}", Result.PERMERROR, "32 octets"),
         ("k=ed25519; p=@@@", Result.PERMERROR, "base64"),
+        (RECORD + "; 1x=y", Result.PERMERROR, "tag name"),
+        (RECORD + "".join(f"; x{at}=y" for at in range(200)), Result.PERMERROR, "too many"),
         ("x" * 9000, Result.PERMERROR, "too long"),
         ("", Result.PERMERROR, "no key"),
     ],
@@ -283,7 +285,16 @@ def test_short_rsa_keys_are_refused() -> None:
     assert (found.result, "512 bits" in found.reason) == (Result.POLICY, True)
 
 
+def test_keys_of_unknown_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        load_public_key("dsa", b"AAAA")
+
+
 def test_keys_that_cost_too_much_are_refused() -> None:
+    huge = rsa.RSAPublicNumbers(65537, (1 << 8200) + 1).public_key()
+    long = huge.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(ValueError, match="8201 bits"):
+        load_public_key("rsa", base64.b64encode(long))
     exponent = rsa.RSAPublicNumbers(
         (1 << 200) + 1, rsa_signer(1024)[0].key.public_key().public_numbers().n
     )  # type: ignore[union-attr]

@@ -184,6 +184,38 @@ why.one.example TXT "%{i} may not send as %{s}; asked by %{r} at %{t}, see http:
     assert len(check(zone.replace("%{i}", "x" * 255 * 9)).explanation) <= 400
 
 
+def test_an_explanation_holds_nothing_but_printable_ascii() -> None:
+    zone = 'one.example TXT "v=spf1 exp=why.one.example -all"\nwhy.one.example TXT "%{h}"'
+    assert check(zone, helo="mx.one.example").explanation == "mx.one.example"
+    for helo in ("m\u00fcx", "m\x07x"):
+        assert check(zone, helo=helo).explanation == ""
+
+
+def test_a_redirect_that_names_nothing_is_permerror() -> None:
+    zone = 'one.example TXT "v=spf1 redirect=%{l}.one.example"'
+    assert check(zone).result is Result.PERMERROR
+    assert check(zone, sender=Address("\u00e4nn", "one.example")).result is Result.PERMERROR
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        ((), "unknown"),
+        (("a.two.example", "b.two.example"), "a.two.example"),
+        (("a.two.example", "a.one.example"), "a.one.example"),
+        (("a.two.example", "a.one.example", "one.example"), "one.example"),
+    ],
+)
+def test_the_validated_name_is_chosen_near_the_domain(names: tuple[str, ...], chosen: str) -> None:
+    """RFC 7208 §7.3, %{p}."""
+    zone = Zone('one.example TXT "v=spf1 exists:%{p}.ok.example -all"')
+    zone.add(f"{chosen}.ok.example", "A", "127.0.0.2")
+    for name in names:
+        zone.add("192.0.2.1", "PTR", name)
+        zone.add(name, "A", "192.0.2.1")
+    assert check(zone).result is Result.PASS
+
+
 def test_dns_that_fails_is_temperror() -> None:
     for zone in (
         "one.example TIMEOUT",

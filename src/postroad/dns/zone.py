@@ -127,9 +127,10 @@ class Zone:
     def remove(self, name: str, kind: str | None = None) -> None:
         """Takes away the records and failures of a name, or of one type of it."""
         key = _owner(name)
-        for found in [at for at in self._records if at[0] == key and kind in (None, at[1])]:
+        wanted = None if kind is None else kind.upper()
+        for found in [at for at in self._records if at[0] == key and wanted in (None, at[1])]:
             del self._records[found]
-        if kind is None or kind.upper() in FAILURES:
+        if wanted is None or wanted in FAILURES:
             self._failing.pop(key, None)
         self._existing = None
 
