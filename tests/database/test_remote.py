@@ -251,6 +251,14 @@ def test_errors_come_back_as_they_were(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened("remote", tmp_path / ("d" * 100) / ("e" * 100)) as state:
+            await state.append()
+
+    asyncio.run(main())
+
+
 def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(Unavailable):

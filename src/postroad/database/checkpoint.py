@@ -45,15 +45,15 @@ class Checkpointer:
         self._pages = pages
         return apsw.SQLITE_OK
 
-    def after_commit(self) -> None:
-        """On the writer's thread, between groups."""
+    def wants_restart(self) -> bool:
+        """Between two groups. Also starts a passive checkpoint when enough has come together."""
         if self._pages - self._copied_at > PASSIVE_PAGES:
             self._copied_at = self._pages
             self._wake.set()
-        if self._pages > self._restart_at:
-            self._restart()
+        return self._pages > self._restart_at
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """On the writer's thread, between two groups."""
         self._writer.set_busy_timeout(RESTART_TIMEOUT_MS)
         try:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)

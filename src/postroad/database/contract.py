@@ -82,6 +82,10 @@ class Operation(msgspec.Struct, Generic[R], frozen=True, tag=True):
     def apply(self, tx: Transaction) -> R:
         raise AssertionError(f"{type(self).__name__} does not say how it is applied")
 
+    def is_long(self) -> bool:
+        """Whether `apply` may take more than some milliseconds: it then runs on a thread."""
+        return False
+
 
 Unsubscribe: TypeAlias = Callable[[], None]
 

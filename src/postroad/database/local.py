@@ -48,7 +48,7 @@ def take_lock(data_dir: Path) -> int:
 
 
 class LocalDatabase:
-    """Implements `contract.Database`. Made and used on one loop; `submit` needs it running."""
+    """Implements `contract.Database`. Made anywhere, then used on one loop."""
 
     def __init__(
         self, data_dir: Path, lock: int, connection: apsw.Connection, recovered: Recovered
@@ -59,7 +59,6 @@ class LocalDatabase:
         self._reader = Reader(data_dir)
         self._subscribers = Subscribers()
         self._listeners: list[Callable[[list[Notice]], None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._writer = Writer(data_dir, connection, self._answer)
 
@@ -89,7 +88,7 @@ class LocalDatabase:
         if self._closed:
             return
         self._closed = True
-        await asyncio.to_thread(self._writer.close)
+        await self._writer.close()
         self._reader.close()
         os.close(self._lock)
 
@@ -123,7 +122,6 @@ class LocalDatabase:
             raise Unavailable("the database is closed")
         if self._writer.waiting() > WAITING_UNITS_MAX:
             raise Unavailable("too many units of work wait for the disk")
-        self._loop = asyncio.get_running_loop()
         self._writer.submit(unit)
 
     def listen(self, listener: Callable[[list[Notice]], None]) -> None:
@@ -131,15 +129,6 @@ class LocalDatabase:
         self._listeners.append(listener)
 
     def _answer(self, group: list[Unit], notices: list[Notice]) -> None:
-        """On the writer's thread."""
-        loop = self._loop
-        assert loop is not None
-        try:
-            loop.call_soon_threadsafe(self._settle, group, notices)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
-
-    def _settle(self, group: list[Unit], notices: list[Notice]) -> None:
         for listener in self._listeners:
             listener(notices)
         self._subscribers.send(notices)

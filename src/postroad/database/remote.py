@@ -205,12 +205,12 @@ class RemoteDatabase:
 
     async def _reconnect(self) -> None:
         """Tries until it is connected or cancelled."""
-        path = str(self.data_dir / wire.SOCKET_PATH)
         loop = asyncio.get_running_loop()
         tries = 0
         while True:
             try:
-                _, link = await loop.create_unix_connection(lambda: _Link(self), path)
+                with wire.socket_address(self.data_dir) as path:
+                    _, link = await loop.create_unix_connection(lambda: _Link(self), path)
                 await link.greeted
             except (OSError, Unavailable):
                 await asyncio.sleep(RECONNECT_PAUSES_S[min(tries, len(RECONNECT_PAUSES_S) - 1)])

@@ -8,8 +8,12 @@ and of one version (`Hello`); still no frame is longer than `FRAME_OCTETS_MAX`.
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +25,26 @@ VERSION = 1
 FRAME_OCTETS_MAX = 64 << 20
 """Hundreds of units with headers of a megabyte each; what is longer is no frame of ours."""
 SOCKET_PATH = "run/store.sock"
+_PATH_OCTETS_MAX = 100
+"""The kernel takes 107 (unix(7)); longer ones go through a descriptor of the directory."""
 _LENGTH = struct.Struct(">I")
+
+
+@contextmanager
+def socket_address(data_dir: Path) -> Iterator[str]:
+    """The path of the store process's socket, of any length, as bind and connect take it.
+
+    Raises: OSError when its directory is not there and the path is long.
+    """
+    path = data_dir / SOCKET_PATH
+    if len(os.fsencode(path)) <= _PATH_OCTETS_MAX:
+        yield str(path)
+        return
+    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
 
 
 class Kind(IntEnum):

@@ -1,24 +1,27 @@
 """The one writer: units of work become groups, a group is one commit.
 
-The writer's thread takes every unit that waits (to a bound), applies each in a savepoint of one
-transaction, and commits. Beside the commit, the packs that the units name are synced; a unit is
-answered when both are done. So the cost of a sync is shared by all who wait, and a lone unit
-waits for nobody.
+Units that come while a commit runs wait; then all of them (to a bound) are applied, each in a
+savepoint of one transaction, and committed together. Beside the commit, the packs that they name
+are synced; a unit is answered when both are done. So the cost of a sync is shared by all who
+wait, and a lone unit waits for nobody.
 
-Four instants of a unit: *waiting* (in `_waiting`), *applied* (in the open transaction; a crash
-forgets it), *committed* (in the WAL, its octets perhaps not durable: recovery removes it if they
-are not), *answered*. What was answered stays.
-Source: https://sqlite.org/wal.html; decision 0101.
+Short units are applied on the loop's thread, long ones on the writer's; commits and syncs run on
+threads always. A thread that applied every statement itself would need the interpreter lock
+twenty times for each unit, and wait 5 ms for it each time while the loop is busy (decision 0101).
+
+Four instants of a unit: *waiting*, *applied* (in the open transaction; a crash forgets it),
+*committed* (in the WAL, its octets perhaps not durable: recovery removes it if they are not),
+*answered*. What was answered stays.
+Source: https://sqlite.org/wal.html.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any
 
 import apsw
@@ -27,13 +30,15 @@ from postroad.database import recovery
 from postroad.database.checkpoint import Checkpointer
 from postroad.database.contract import Notice, Operation
 from postroad.database.packs import Damaged, PackRef, pack_path, parse_ref
+from postroad.database.threads import Threads
 from postroad.database.transaction import WriteTransaction
 from postroad.mail.errors import StateError, Unavailable
 
-GROUP_UNITS_MAX = 256
-"""Bounds the wait of the first unit of a group: some 20 ms of work."""
-GROUP_OPERATIONS_MAX = 2_000
-"""A unit may be long by itself; a group does not gather many such."""
+GROUP_UNITS_MAX = 64
+"""Applied on the loop in one go: some 4 ms."""
+GROUP_OPERATIONS_MAX = 256
+UNIT_OPERATIONS_SHORT = 32
+"""A unit of more operations is applied on the writer's thread."""
 PACK_FDS_MAX = 64
 SYNC_THREADS = 4
 
@@ -54,7 +59,7 @@ DISK_ERRORS = (
 """These say something of the disk, not of the operation: the whole group is given up."""
 
 Answer = Callable[[list["Unit"], list[Notice]], None]
-"""Called on the writer's thread with the units of one group, all settled, and its notices."""
+"""Called on the loop with the units of one group, all settled, and its notices."""
 
 
 class Unit:
@@ -70,131 +75,123 @@ class Unit:
         self.blobs: list[str] = []
 
 
-class PackSyncer:
-    """Makes the octets of packs durable, several packs at once, on helper threads."""
+class _Group:
+    """Units on their way through one transaction."""
+
+    __slots__ = ("error", "failed", "left", "tx", "units")
+
+    def __init__(self, units: list[Unit], tx: WriteTransaction) -> None:
+        self.units = units
+        self.tx = tx
+        self.left = 0
+        """Of commit and syncs, how many have not ended."""
+        self.error: Exception | None = None
+        self.failed: dict[int, Exception] = {}
+        """Packs that did not sync."""
+
+
+class PackFiles:
+    """Descriptors of the packs that were named last."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._fds: dict[int, int] = {}
-        self._threads = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="postroad-sync")
 
-    def _sync(self, fd: int) -> None:
-        os.fdatasync(fd)
+    def fd(self, pack: int) -> int:
+        """Raises: OSError."""
+        fd = self._fds.pop(pack, -1)
+        if fd < 0:
+            fd = os.open(pack_path(self._data_dir, pack), os.O_RDWR | os.O_CLOEXEC)
+        self._fds[pack] = fd
+        return fd
 
-    def begin(self, packs: Iterable[int]) -> dict[int, Future[None]]:
-        """Starts one sync for each pack. A file of its own is durable since `Draft.commit`."""
-        started: dict[int, Future[None]] = {}
-        for pack in packs:
-            fd = self._fds.pop(pack, -1)
-            if fd < 0:
-                try:
-                    fd = os.open(pack_path(self._data_dir, pack), os.O_RDWR | os.O_CLOEXEC)
-                except OSError as error:
-                    failed: Future[None] = Future()
-                    failed.set_exception(error)
-                    started[pack] = failed
-                    continue
-            self._fds[pack] = fd
-            started[pack] = self._threads.submit(self._sync, fd)
-        return started
-
-    def finish(self, started: dict[int, Future[None]]) -> dict[int, OSError]:
-        """Waits for all; which packs failed, and why."""
-        failed: dict[int, OSError] = {}
-        for pack, future in started.items():
-            try:
-                future.result()
-            except OSError as error:
-                failed[pack] = error
+    def trim(self) -> None:
+        """While nothing is being synced."""
         while len(self._fds) > PACK_FDS_MAX:
             os.close(self._fds.pop(next(iter(self._fds))))
-        return failed
 
     def close(self) -> None:
-        self._threads.shutdown()
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
 
 
 class Writer:
-    """Owns the writing connection and the thread that uses it."""
+    """Owns the writing connection. All methods are called on the loop's thread; the connection
+    is used by one thread at a time, the loop's or the writer's."""
 
     def __init__(self, data_dir: Path, connection: apsw.Connection, answer: Answer) -> None:
         self._connection = connection
         self._answer = answer
-        self._waiting: SimpleQueue[Unit | None] = SimpleQueue()
-        self._syncer = PackSyncer(data_dir)
+        self._waiting: deque[Unit] = deque()
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._packs = PackFiles(data_dir)
         self._marks = recovery.Marks(connection)
         self._checkpointer = Checkpointer(data_dir, connection)
-        self._thread = Thread(target=self._run, name="postroad-writer", daemon=True)
-        self._thread.start()
+        self._thread = Threads(1, "postroad-writer")
+        self._sync_threads = Threads(SYNC_THREADS, "postroad-sync")
 
     def submit(self, unit: Unit) -> None:
-        """From any thread. The unit comes back through `answer`."""
-        self._waiting.put(unit)
+        """The unit comes back through `answer`."""
+        self._waiting.append(unit)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            asyncio.get_running_loop().call_soon(self._begin)
 
     def waiting(self) -> int:
-        return self._waiting.qsize()
+        return len(self._waiting)
 
-    def close(self) -> None:
-        """Finishes what waits, then stops. Blocks."""
-        self._waiting.put(None)
-        self._thread.join()
-
-    # -- the writer's thread ------------------------------------------------------------------
-
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            first = self._waiting.get()
-            group: list[Unit] = []
-            count = 0
-            while True:
-                if first is None:
-                    stopping = True
-                    break
-                group.append(first)
-                count += len(first.operations)
-                if len(group) >= GROUP_UNITS_MAX or count >= GROUP_OPERATIONS_MAX:
-                    break
-                try:
-                    first = self._waiting.get_nowait()
-                except Empty:
-                    break
-            if group:
-                self._answer(group, self._serve(group))
-                self._checkpointer.after_commit()
+    async def close(self) -> None:
+        """Finishes what waits, then stops."""
+        while self._busy:
+            await self._idle.wait()
         self._marks.write_at_close()
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._thread.close()
+        self._sync_threads.close()
         self._checkpointer.close()
-        self._syncer.close()
+        self._packs.close()
         self._connection.close()
 
-    def _serve(self, group: list[Unit]) -> list[Notice]:
-        """Applies and commits one group; afterwards each unit has results or an error."""
-        tx = WriteTransaction(self._connection)
-        started: dict[int, Future[None]] = {}
+    # -- one group ----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Takes what waits and applies it, here or on the writer's thread."""
+        group = _Group([], WriteTransaction(self._connection))
+        count = 0
+        is_long = False
+        while self._waiting and len(group.units) < GROUP_UNITS_MAX:
+            operations = self._waiting[0].operations
+            count += len(operations)
+            if group.units and count > GROUP_OPERATIONS_MAX:
+                break
+            is_long = (
+                is_long
+                or len(operations) > UNIT_OPERATIONS_SHORT
+                or any(operation.is_long() for operation in operations)
+            )
+            group.units.append(self._waiting.popleft())
+        if not group.units:
+            self._busy = False
+            self._idle.set()
+        elif is_long:
+            self._thread.run(lambda: self._apply_all(group), lambda error: self._commit(group))
+        else:
+            self._apply_all(group)
+            self._commit(group)
+
+    def _apply_all(self, group: _Group) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for unit in group:
-                self._apply(tx, unit)
+            for unit in group.units:
+                self._apply(group.tx, unit)
             self._marks.write()
-            started = self._syncer.begin({ref.pack for ref in _pack_refs(tx.blobs)})
-            self._connection.execute("COMMIT")
         except Exception as error:
-            self._syncer.finish(started)
-            self._roll_back()
-            self._marks.forget()
-            known = isinstance(error, apsw.Error)
-            for unit in group:
-                if not isinstance(unit.error, StateError):
-                    unit.error = Unavailable(f"database: {error}") if known else error
-            return []
-        failed = self._syncer.finish(started)
-        if failed:
-            return _newest_of_each(tx.notices + self._withdraw(group, failed))
-        self._marks.advance()
-        return _newest_of_each(tx.notices)
+            group.error = error
 
     def _apply(self, tx: WriteTransaction, unit: Unit) -> None:
         mark = tx.mark()
@@ -216,6 +213,68 @@ class Writer:
             tx.back_to(mark)
             unit.results = []
 
+    def _commit(self, group: _Group) -> None:
+        """Starts the commit and the syncs beside it."""
+        if group.error is not None:
+            self._give_up(group)
+            return
+        packs: dict[int, int] = {}
+        for ref in _pack_refs(group.tx.blobs):
+            if ref.pack not in packs and ref.pack not in group.failed:
+                try:
+                    packs[ref.pack] = self._packs.fd(ref.pack)
+                except OSError as error:
+                    group.failed[ref.pack] = error
+        group.left = 1 + len(packs)
+
+        def committed(error: Exception | None) -> None:
+            group.error = error
+            self._part_done(group)
+
+        def synced(pack: int, error: Exception | None) -> None:
+            if error is not None:
+                group.failed[pack] = error
+            self._part_done(group)
+
+        for pack, fd in packs.items():
+            self._sync_threads.run(_sync(fd), _for_pack(synced, pack))
+        self._thread.run(lambda: _execute(self._connection, "COMMIT"), committed)
+
+    def _part_done(self, group: _Group) -> None:
+        group.left -= 1
+        if group.left:
+            return
+        self._packs.trim()
+        if group.error is not None:
+            self._give_up(group)
+        elif group.failed:
+            self._thread.run(lambda: self._withdraw(group), lambda error: self._settle(group))
+        else:
+            self._marks.advance()
+            self._settle(group)
+
+    def _give_up(self, group: _Group) -> None:
+        """The transaction cannot be committed: nothing of the group is done."""
+        self._roll_back()
+        self._marks.forget()
+        error = group.error
+        assert error is not None
+        known = isinstance(error, apsw.Error)
+        for unit in group.units:
+            unit.results = []
+            if not isinstance(unit.error, StateError):
+                unit.error = Unavailable(f"database: {error}") if known else error
+        group.tx.notices.clear()
+        self._settle(group)
+
+    def _settle(self, group: _Group) -> None:
+        """Answers the group and goes on."""
+        self._answer(group.units, _newest_of_each(group.tx.notices))
+        if self._checkpointer.wants_restart():
+            self._thread.run(self._checkpointer.restart, lambda error: self._begin())
+        else:
+            asyncio.get_running_loop().call_soon(self._begin)
+
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             try:
@@ -224,13 +283,13 @@ class Writer:
                 # SQLite has rolled back by itself, as it does when the disk fails in a statement.
                 assert not self._connection.in_transaction
 
-    def _withdraw(self, group: list[Unit], failed: dict[int, OSError]) -> list[Notice]:
+    def _withdraw(self, group: _Group) -> None:
         """The commit stands, octets of some units may not: takes those units' mail out again."""
         lost: set[str] = set()
-        for unit in group:
+        for unit in group.units:
             for ref in _pack_refs(unit.blobs):
-                if ref.pack in failed:
-                    unit.error = Unavailable(f"pack {ref.pack}: {failed[ref.pack]}")
+                if ref.pack in group.failed:
+                    unit.error = Unavailable(f"pack {ref.pack}: {group.failed[ref.pack]}")
                     unit.results = []
                     lost.update(unit.blobs)
         tx = WriteTransaction(self._connection)
@@ -243,9 +302,23 @@ class Writer:
             # at these rows again and removes them.
             self._roll_back()
             self._marks.stop()
-            return []
-        self._marks.advance()
-        return tx.notices
+        else:
+            self._marks.advance()
+            group.tx.notices += tx.notices
+
+
+def _execute(connection: apsw.Connection, sql: str) -> None:
+    connection.execute(sql)
+
+
+def _for_pack(
+    synced: Callable[[int, Exception | None], None], pack: int
+) -> Callable[[Exception | None], None]:
+    return lambda error: synced(pack, error)
+
+
+def _sync(fd: int) -> Callable[[], None]:
+    return lambda: os.fdatasync(fd)
 
 
 def _newest_of_each(notices: list[Notice]) -> list[Notice]:

@@ -141,6 +141,9 @@ class RemoveAccount(Operation[int], frozen=True, kw_only=True):
     Result: ClassVar[type] = int
     account: int
 
+    def is_long(self) -> bool:
+        return True
+
     def apply(self, tx: Transaction) -> int:
         if tx.first("SELECT 1 FROM account WHERE account = ?", (self.account,)) is None:
             raise StateError(Fault.NONEXISTENT, "there is no such account")

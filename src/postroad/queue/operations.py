@@ -46,6 +46,9 @@ class Enqueue(Operation[None], frozen=True, kw_only=True):
     accepted: int
     expires: int
 
+    def is_long(self) -> bool:
+        return len(self.recipients) > 50
+
     def apply(self, tx: Transaction) -> None:
         if not self.recipients:
             raise StateError(Fault.CANNOT, "a queued message has a recipient")
@@ -130,6 +133,9 @@ class Settle(Operation[bool], frozen=True, kw_only=True):
     settlements: tuple[Settlement, ...]
     now: int
 
+    def is_long(self) -> bool:
+        return len(self.settlements) > 50
+
     def apply(self, tx: Transaction) -> bool:
         for end in self.settlements:
             key = (self.message, end.recipient)
@@ -153,6 +159,9 @@ class Reschedule(Operation[int], frozen=True, kw_only=True):
     message: str
     next_attempt: int
 
+    def is_long(self) -> bool:
+        return not self.message
+
     def apply(self, tx: Transaction) -> int:
         if self.message:
             tx.execute(
@@ -173,6 +182,9 @@ class RemoveQueued(Operation[int], frozen=True, kw_only=True):
 
     Result: ClassVar[type] = int
     message: str
+
+    def is_long(self) -> bool:
+        return True
 
     def apply(self, tx: Transaction) -> int:
         tx.execute("DELETE FROM queue_recipient WHERE message = ?", (self.message,))
@@ -208,6 +220,9 @@ class Forget(Operation[int], frozen=True, kw_only=True):
     Result: ClassVar[type] = int
     before: float
     message: str
+
+    def is_long(self) -> bool:
+        return True
 
     def apply(self, tx: Transaction) -> int:
         tx.execute(

@@ -177,7 +177,8 @@ class StoreServer:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             self.path.unlink(missing_ok=True)
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(lambda: _Client(self), str(self.path))
+            with wire.socket_address(self.database.data_dir) as path:
+                self._server = await loop.create_unix_server(lambda: _Client(self), path)
             self.path.chmod(0o600)
         except OSError as error:
             raise Unavailable(f"{self.path}: {error}") from error

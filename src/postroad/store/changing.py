@@ -178,7 +178,8 @@ def store_flags(
 ) -> FlagsStored:
     """Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (one modseq for all that one command changed)."""
     _require(tx, account, mailbox)
-    mode = FlagMode(mode)
+    if mode not in (FlagMode.ADD, FlagMode.REMOVE, FlagMode.REPLACE):
+        raise StateError(Fault.CANNOT, f"{mode} is no way to change flags")
     flags &= ALL_FLAGS
     change = words.spell(tx, account, mailbox, keywords) if keywords else frozenset()
     modified: list[int] = []

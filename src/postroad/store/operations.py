@@ -19,6 +19,15 @@ from postroad.store.values import (
     Mailbox,
 )
 
+MESSAGES_SHORT = 50
+"""More of them, and the operation is applied on a thread."""
+
+
+def _is_long(uids: list[tuple[int, int]] | None) -> bool:
+    if uids is None:
+        return True
+    return sum(abs(high - low) + 1 for low, high in uids) > MESSAGES_SHORT
+
 
 class CreateMailbox(Operation[Mailbox], frozen=True, kw_only=True):
     """Creates `name` and its missing parents. StateError: ALREADYEXISTS, LIMIT, CANNOT."""
@@ -43,6 +52,9 @@ class DeleteMailbox(Operation[None], frozen=True, kw_only=True):
     name: str
     now: int
 
+    def is_long(self) -> bool:
+        return True
+
     def apply(self, tx: Transaction) -> None:
         tree.delete(tx, self.account, self.name)
 
@@ -54,6 +66,9 @@ class RenameMailbox(Operation[None], frozen=True, kw_only=True):
     name: str
     to: str
     now: int
+
+    def is_long(self) -> bool:
+        return True
 
     def apply(self, tx: Transaction) -> None:
         made = tree.rename(tx, self.account, self.name, self.to, self.now)
@@ -129,6 +144,9 @@ class StoreFlags(Operation[FlagsStored], frozen=True, kw_only=True):
     keywords: tuple[bytes, ...] = ()
     unchangedsince: int = -1
 
+    def is_long(self) -> bool:
+        return _is_long(self.uids)
+
     def apply(self, tx: Transaction) -> FlagsStored:
         return changing.store_flags(
             tx,
@@ -151,6 +169,9 @@ class Copy(Operation[Copied], frozen=True, kw_only=True):
     uids: list[tuple[int, int]]
     to: int
 
+    def is_long(self) -> bool:
+        return _is_long(self.uids)
+
     def apply(self, tx: Transaction) -> Copied:
         return changing.copy(tx, self.account, self.mailbox, self.uids, self.to)
 
@@ -164,6 +185,9 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
     uids: list[tuple[int, int]]
     to: int
 
+    def is_long(self) -> bool:
+        return _is_long(self.uids)
+
     def apply(self, tx: Transaction) -> Copied:
         return changing.move(tx, self.account, self.mailbox, self.uids, self.to)
 
@@ -176,6 +200,9 @@ class Expunge(Operation[Expunged], frozen=True, kw_only=True):
     mailbox: int
     uids: list[tuple[int, int]] | None = None
     only_deleted: bool = True
+
+    def is_long(self) -> bool:
+        return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Expunged:
         return changing.expunge(tx, self.account, self.mailbox, self.uids, self.only_deleted)
