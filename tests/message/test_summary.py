@@ -148,6 +148,23 @@ def test_a_boundary_that_begins_like_the_outer_one() -> None:
     assert summarize(octets).body == b"((" + leaf + b' "mixed")' + leaf + b' "mixed")'
 
 
+def test_text_behind_a_boundary_is_passed_over() -> None:
+    """RFC 2046 §5.1.1: it is sufficient that the boundary appear behind the line end."""
+    octets = message(
+        "Content-Type: multipart/mixed; boundary=b",
+        "",
+        "--b and more",
+        "",
+        "one",
+        "--b-- and the end",
+        "--b",
+        "",
+        "epilogue",
+    )
+    leaf = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 0)'
+    assert summarize(octets).body == b"(" + leaf + b' "mixed")'
+
+
 def test_an_unclosed_inner_multipart_ends_with_the_outer_part() -> None:
     octets = message(
         "Content-Type: multipart/mixed; boundary=o",

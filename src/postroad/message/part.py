@@ -39,7 +39,9 @@ _WANTED = re.compile(
     rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)",
     re.IGNORECASE | re.MULTILINE,
 )
-_DELIMITER_END = re.compile(rb"(--)?[ \t]*+(?:\r?\n|\r?\Z)")
+_DELIMITER_END = re.compile(rb"(--)?(?:[ \t][^\n]*+)?+(?:\r?\n|\r?\Z)")
+"""What may stand behind a boundary. RFC 2046 §5.1.1 lets any text follow; we want a space before
+it, since `--foobar` is more often the delimiter of `foobar` than one of `foo` with a tail."""
 _ADDRESS_FIELDS = frozenset((b"from", b"to", b"cc", b"bcc", b"sender", b"reply-to"))
 
 _TEXT_PLAIN = (b"text", b"plain", ((b"charset", b"us-ascii"),))
