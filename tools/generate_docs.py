@@ -1,12 +1,13 @@
-"""Makes the pages that are generated: configuration.md, commands.md, standards.md.
+"""Makes the pages that are generated: configuration.md, commands.md, limits.md, standards.md.
 
-`--check` exits 1 when a kept page (the first two) is not what would be made; standards.md, which
+`--check` exits 1 when a kept page (all but the last) is not what would be made; standards.md, which
 changes with every citation, is not kept and always written.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 import tomllib
@@ -16,6 +17,7 @@ import click
 
 from postroad.app.cli import program as command
 from postroad.app.reference import render_reference
+from postroad.mail import limits
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -76,7 +78,37 @@ def commands() -> str:
     return "\n".join(out).rstrip() + "\n"
 
 
-KEPT = {"configuration.md": render_reference, "commands.md": commands}
+def bounds() -> str:
+    """docs/limits.md, from the constants of mail/limits.py and the reasons beside them."""
+    module = ast.parse((ROOT / "src/postroad/mail/limits.py").read_text(encoding="utf-8"))
+    out = [
+        "# Limits",
+        "",
+        "<!-- Made by tools/generate_docs.py from src/postroad/mail/limits.py; edit that. -->",
+        "",
+        "Every bound that a peer can meet, with its reason. Those an operator may set are in",
+        "[Configuration](configuration.md), under `[limits]`.",
+        "",
+        "| bound | value | reason |",
+        "| --- | --: | --- |",
+    ]
+    body = module.body
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name = node.targets[0].id
+        reason = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            reason = " ".join(str(after.value.value).split())
+        out.append(f"| `{name}` | {getattr(limits, name):,} | {reason} |")
+    return "\n".join(out) + "\n"
+
+
+KEPT = {
+    "limits.md": bounds,
+    "configuration.md": render_reference,
+    "commands.md": commands,
+}
 
 
 def main() -> int:
