@@ -7,7 +7,7 @@ RFC 3691 (UNSELECT), RFC 4959 (SASL-IR), RFC 5161 (ENABLE).
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from postroad.mail import limits
 from postroad.mail.errors import ProtocolError
@@ -80,7 +80,7 @@ class Authenticate(Command):
     """initial: the decoded initial response; None when there was none."""
 
     mechanism: str
-    initial: bytes | None
+    initial: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

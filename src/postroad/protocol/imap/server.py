@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -72,12 +72,12 @@ class Continue:
 class Line:
     """What `expect_line` asked for, without its end; None when it was too long."""
 
-    octets: bytes | None
+    octets: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AppendData:
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from postroad.store import operations
 from postroad.store.values import FlagMode, FlagsStored, MessageRow, Want
 
 TABLE_SLICE = 500
+HEADER_SLICE = 250
 SECTION_SLICE = 50
 """Messages whose bodies are read between two looks at the loop; also how many become \\Seen in one
 unit of work, so that a client that goes away has not marked what it never got."""
@@ -122,7 +123,8 @@ class _Reader:
         session, view = self.session, self.view
         failed = False
         marks = self.command.marks_seen and not view.read_only
-        for rows in self.slices(uids, SECTION_SLICE):
+        size = SECTION_SLICE if self.want & Want.OCTETS else HEADER_SLICE
+        for rows in self.slices(uids, size):
             unseen = {row.uid for row in rows if not row.flags & Flag.SEEN} if marks else set()
             if unseen:
                 rows = await self.mark_seen(rows, unseen)
