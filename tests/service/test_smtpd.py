@@ -538,6 +538,27 @@ def test_a_dripping_peer_does_not_hold_a_session(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_a_slow_peer_that_speaks_in_time_is_served_for_hours(tmp_path: Path) -> None:
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        for _ in range(40):
+            made.clock.advance(200)
+            assert (await client.say(b"NOOP\r\n")).startswith("250 ")
+        for line in (b"MAIL FROM:<a@b.example>", b"RCPT TO:<bob@one.example>", b"DATA"):
+            made.clock.advance(200)
+            await client.say(line + b"\r\n")
+        for _ in range(10):
+            made.clock.advance(200)
+            await client.stream.write(b"X: y\r\n")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert (await client.say(b"\r\n.\r\n")).startswith("250 ")
+        await client.quit()
+
+    play(tmp_path, scene)
+
+
 def test_draining_ends_idle_sessions_now_and_busy_ones_after_their_message(tmp_path: Path) -> None:
     async def scene(made: TestSite, service: SMTPService) -> None:
         idle, busy = Client(service), Client(service)
