@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.addresses import Group, MailboxAddress, mailboxes, parse_addresses
@@ -96,6 +96,7 @@ def test_the_short_way_and_the_long_way_agree() -> None:
         assert parse_addresses(value) == parse_addresses(b"()," + value)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.binary(max_size=120) | st.text(alphabet='ab@.<>(),;:"\\ \t[]', max_size=80).map(str.encode)
 )
@@ -108,6 +109,7 @@ _WORD = st.text(alphabet="abcxyz019!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=8)
 _DISPLAY = st.text(alphabet='abc ,;:<>@"\\()', min_size=1, max_size=12).map(str.strip)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(_DISPLAY, _WORD, _WORD), min_size=1, max_size=5))
 def test_what_is_quoted_rightly_comes_back(wanted: list[tuple[str, str, str]]) -> None:
     texts = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import authres
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.authres import (
@@ -138,6 +138,7 @@ RESULTS = st.lists(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(VALUE.filter(lambda text: bool(text.strip())), RESULTS)
 def test_what_is_written_is_read_again(authserv_id: str, results: list[AuthResult]) -> None:
     octets = render_authentication_results(authserv_id, results)
@@ -159,6 +160,7 @@ PROPERTIES = st.builds(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -192,6 +194,7 @@ def test_authres_reads_the_same(
     assert found == [(m, r, reason, [(t, n, v) for t, n, v in p]) for m, r, reason, p in wanted]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_no_value_can_add_a_result_or_a_field(authserv_id: str, reason: str, value: str) -> None:
     result = AuthResult("dkim", "fail", reason, (("header", "d", value),))
@@ -203,6 +206,7 @@ def test_no_value_can_add_a_result_or_a_field(authserv_id: str, reason: str, val
     assert [(item.method, item.result) for item in found.results] == [("dkim", "fail")]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=120) | st.text(alphabet='ab=;."\\() 1/', max_size=80).map(str.encode))
 def test_any_octets_are_survived(value: bytes) -> None:
     parse_authentication_results(value)

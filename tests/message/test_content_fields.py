@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.content_fields import (
@@ -96,6 +96,7 @@ def test_file_names() -> None:
     assert file_name((), ()) is None
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=100) | st.text(alphabet="ab/;=\"\\() *0'%", max_size=60).map(str.encode))
 def test_any_octets_are_survived(value: bytes) -> None:
     for text in (value, b"text/plain;" + value):
@@ -112,6 +113,7 @@ _NAME = st.text(alphabet="abcxyz-", min_size=1, max_size=6)
 _VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(_NAME, _VALUE), max_size=6))
 def test_quoted_parameters_come_back(wanted: list[tuple[str, str]]) -> None:
     text = "a/b"

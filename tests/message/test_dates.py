@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.dates import parse_date, render_date
@@ -52,6 +52,7 @@ def test_what_is_no_date(value: bytes) -> None:
     assert parse_date(value) is None
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.datetimes(
         timezones=st.just(UTC), min_value=datetime(1, 1, 2), max_value=datetime(9999, 1, 1)
@@ -66,6 +67,7 @@ def test_written_dates_are_read_again(moment: datetime) -> None:
         assert parsedate_to_datetime(text.decode()) == moment
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=80))
 def test_any_octets_are_survived(value: bytes) -> None:
     for text in (value, b"1 Jan 2000 " + value, b"1 Jan " + value):

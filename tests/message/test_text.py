@@ -6,7 +6,7 @@ import base64
 import quopri
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.text import PREVIEW_CHARACTERS, decode_text, preview, strip_html
@@ -34,6 +34,7 @@ def test_decoding(octets: bytes, encoding: bytes, charset: bytes | None, text: s
     assert decode_text(octets, encoding, charset) == text
 
 
+@settings(max_examples=60, deadline=None)
 @given(CLEAN)
 def test_encoded_text_comes_back(text: str) -> None:
     octets = text.encode()
@@ -41,6 +42,7 @@ def test_encoded_text_comes_back(text: str) -> None:
     assert decode_text(quopri.encodestring(octets), b"quoted-printable", b"utf-8") == text
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.binary(max_size=200),
     st.sampled_from([b"base64", b"quoted-printable", b"7bit", b"?"]),

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.dates import parse_date
@@ -129,6 +129,7 @@ def test_protocol_names(
 TEXT = st.text(max_size=60) | st.text(alphabet='a.[]()<>;\\"\r\n\t ,:@é', max_size=300)
 
 
+@settings(max_examples=60, deadline=None)
 @given(TEXT, TEXT, TEXT, TEXT, st.sampled_from(["ESMTP", "UTF8SMTPS"]))
 def test_nothing_a_peer_says_leaves_its_place(
     helo: str, name: str, tls: str, recipient: str, protocol: str

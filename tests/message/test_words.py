@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.message.words import decode_base64, decode_charset, decode_words, encode_words
@@ -37,6 +37,7 @@ def test_decoding(value: bytes, text: str) -> None:
     assert decode_words(value) == text
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=120))
 def test_what_we_encode_decodes_to_the_same(text: str) -> None:
     encoded = encode_words(text)
@@ -50,6 +51,7 @@ def test_line_ends_do_not_get_into_fields() -> None:
     assert b"\nBcc" not in encode_words("é\r\nBcc: x")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_octets_decode_to_clean_text(value: bytes) -> None:
     decode_words(value).encode("utf-8")
@@ -57,6 +59,7 @@ def test_any_octets_decode_to_clean_text(value: bytes) -> None:
     decode_base64(value)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60), st.text(max_size=20))
 def test_any_charset_name_is_survived(octets: bytes, charset: str) -> None:
     decode_charset(octets, charset).encode("utf-8")
