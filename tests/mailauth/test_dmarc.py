@@ -160,6 +160,12 @@ def test_the_usual_case_takes_one_query() -> None:
     assert list(zone.asked) == [("TXT", "_dmarc.one.example")]
 
 
+def test_identifiers_of_others_cost_no_walk() -> None:
+    zone = Zone(EXAMPLE)
+    check(zone, "one.example", dkim_pass=tuple(f"a.b.c.d{at}.example" for at in range(10)))
+    assert list(zone.asked) == [("TXT", "_dmarc.one.example"), ("TXT", "_dmarc.example")]
+
+
 def test_the_highest_record_is_the_organization() -> None:
     zone = """
     _dmarc.mail.example.com TXT "v=DMARC1;p=none"

@@ -184,6 +184,22 @@ why.one.example TXT "%{i} may not send as %{s}; asked by %{r} at %{t}, see http:
     assert len(check(zone.replace("%{i}", "x" * 255 * 9)).explanation) <= 400
 
 
+def test_an_included_record_explains_nothing() -> None:
+    """RFC 7208 §6.2: the including domain speaks, or nobody."""
+    zone = """
+one.example TXT "v=spf1 include:two.example -all"
+two.example TXT "v=spf1 exp=why.two.example -all"
+why.two.example TXT "two says no"
+"""
+    assert (check(zone).result, check(zone).explanation) == (Result.FAIL, "")
+    said = zone.replace("-all", "-all exp=why.one.example", 1) + "why.one.example TXT ours"
+    assert check(said).explanation == "ours"
+    redirected = zone.replace(
+        "include:two.example -all", "redirect=two.example exp=why.one.example"
+    )
+    assert check(redirected).explanation == "two says no"
+
+
 def test_an_explanation_holds_nothing_but_printable_ascii() -> None:
     zone = 'one.example TXT "v=spf1 exp=why.one.example -all"\nwhy.one.example TXT "%{h}"'
     assert check(zone, helo="mx.one.example").explanation == "mx.one.example"

@@ -247,9 +247,7 @@ class _Check:
     async def _include(self, target: str) -> bool:
         """Source: RFC 7208 §5.2."""
         self._step(f"include:{target}")
-        explanation = self.explanation
-        result, _ = await self.host(target)
-        self.explanation = explanation
+        result, _ = await self.host(target)  # its exp= is overwritten by whatever ends this record
         if result is Result.NONE:
             raise _Stop(Result.PERMERROR, f"{target} has no SPF record to include")
         return result is Result.PASS
