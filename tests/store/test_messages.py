@@ -297,6 +297,32 @@ def test_slices_are_ascending_complete_and_bounded(form: str, tmp_path: Path) ->
     run(form, tmp_path, scenario)
 
 
+def test_many_messages_change_in_one_unit(form: str, tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        one = Append(account=BOB, mailbox=INBOX, content=state.content(), internal_date=NOW)
+        await state.database.submit(*[one] * 300)
+        every = [(1, 0xFFFFFFFF)]
+        (flagged,) = await state.database.submit(
+            StoreFlags(account=BOB, mailbox=INBOX, uids=every, mode=FlagMode.ADD, flags=Flag.SEEN)
+        )
+        assert len(flagged.changed) == 300
+        (copied,) = await state.database.submit(
+            Copy(account=BOB, mailbox=INBOX, uids=every, to=DRAFTS)
+        )
+        assert (copied.source, copied.target) == ([(1, 300)], [(1, 300)])
+        (moved,) = await state.database.submit(
+            Move(account=BOB, mailbox=DRAFTS, uids=every, to=INBOX)
+        )
+        assert (moved.source, moved.target) == ([(1, 300)], [(301, 600)])
+        (gone,) = await state.database.submit(
+            Expunge(account=BOB, mailbox=INBOX, uids=[(101, 500)], only_deleted=False)
+        )
+        assert gone.uids == [(101, 500)]
+        assert uids(state) == [*range(1, 101), *range(501, 601)] and uids(state, DRAFTS) == []
+
+    run(form, tmp_path, scenario)
+
+
 def test_recent_is_claimed_once(form: str, tmp_path: Path) -> None:
     async def scenario(state: State) -> None:
         claim = ClaimRecent(account=BOB, mailbox=INBOX)

@@ -1,6 +1,6 @@
 """SQLite connections as Postroad opens them: one writer, a reader each thread, a checkpointer.
 
-Source: https://sqlite.org/wal.html; decision 0101 holds the measurements behind the numbers.
+Source: https://sqlite.org/wal.html; decision 5 holds the measurements behind the numbers.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ wait, and a lone unit waits for nobody.
 
 Short units are applied on the loop's thread, long ones on the writer's; commits and syncs run on
 threads always. A thread that applied every statement itself would need the interpreter lock
-twenty times for each unit, and wait 5 ms for it each time while the loop is busy (decision 0101).
+twenty times for each unit, and wait 5 ms for it each time while the loop is busy (decision 5).
 
 Four instants of a unit: *waiting*, *applied* (in the open transaction; a crash forgets it),
 *committed* (in the WAL, its octets perhaps not durable: recovery removes it if they are not),

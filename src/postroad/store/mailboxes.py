@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Iterator
 from itertools import starmap
 
+import msgspec
+
 from postroad.database.contract import Database, Row
 from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
@@ -23,6 +25,12 @@ _MAILBOX = (
     " EXISTS (SELECT 1 FROM subscription AS s WHERE s.account = m.account AND s.name = m.name)"
     " FROM mailbox AS m WHERE m.account = ?"
 )
+_UIDS = (
+    "SELECT json_group_array(uid) FROM"
+    " (SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid)"
+)
+"""As one text: a third of the time of 100,000 rows of one number."""
+_uids = msgspec.json.Decoder(list[int])
 _COLUMNS: dict[Want, tuple[str, ...]] = {
     Want.ENVELOPE: ("envelope",),
     Want.BODY: ("body",),
@@ -128,11 +136,9 @@ class MailStore:
             found = self.mailbox_by_id(account, mailbox)
             if found is None:
                 return None
-            rows = self._database.execute(
-                "SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid",
-                (account, mailbox),
-            )
-            return found, array("L", [uid for (uid,) in rows])
+            row = self._database.first(_UIDS, (account, mailbox))
+            assert row is not None
+            return found, array("L", _uids.decode(row[0]))
 
     def messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
