@@ -85,9 +85,6 @@ class Child:
         """Watches it from the running loop on."""
         loop = asyncio.get_running_loop()
         ended = self._ended = asyncio.Event()
-        self._reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(self._reader)
-        await loop.connect_read_pipe(lambda: protocol, os.fdopen(self._stdout, "rb", 0))
         os.set_blocking(self._stdin, False)
 
         def wait() -> None:
@@ -98,7 +95,11 @@ class Child:
             except RuntimeError:
                 return  # the loop is closed: nobody asks any more
 
+        # first of all, and without waiting: whoever cancels us can still wait for its end
         threading.Thread(target=wait, name=f"child {self.pid}", daemon=True).start()
+        self._reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        await loop.connect_read_pipe(lambda: protocol, os.fdopen(self._stdout, "rb", 0))
 
     async def wait(self) -> int:
         assert self._ended is not None
