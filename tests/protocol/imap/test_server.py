@@ -362,3 +362,14 @@ def test_a_line_that_is_too_long_is_none() -> None:
     assert core.next_event() == server.Line(None)
     core.receive_data(b"xxx\r\na NOOP\r\n")
     assert core.next_event() == commands.Noop(b"a")
+
+
+def test_many_literals_cost_little() -> None:
+    """Each literal's end looks at the command's head only, not at all that came before."""
+    import time
+
+    text = b"a SEARCH" + b" BODY {1+}\r\nx" * 900
+    began = time.process_time()
+    [event] = events([text + b"\r\n"])
+    assert not isinstance(event, Bad)
+    assert time.process_time() - began < 1.0

@@ -13,7 +13,6 @@ from postroad.mail.flags import Flag
 from postroad.protocol.imap.commands import Command
 from postroad.protocol.imap.scanner import Scanner
 
-STARTS = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
 _MESSAGE_LITERAL = re.compile(rb"\{(\d{1,10})(\+?)\}\r\n\Z")
 
 

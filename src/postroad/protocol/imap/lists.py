@@ -15,7 +15,8 @@ from postroad.protocol.imap.mailboxes import status_items
 from postroad.protocol.imap.names import SEPARATOR, canonical, decode_utf7
 from postroad.protocol.imap.scanner import Scanner
 
-PATTERNS_MAX = 100
+PATTERNS_MAX = 20
+"""Of one LIST; each is tried on every mailbox."""
 PATTERN_CHARACTERS_MAX = 2 * limits.MAILBOX_NAME_OCTETS_MAX
 """No name is longer; wildcards may stand beside each character."""
 _SELECTIONS = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))

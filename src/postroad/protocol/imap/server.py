@@ -340,10 +340,11 @@ class ServerConnection:
 
     def _append_before(self, end: int, size: int) -> Event | None:
         """The APPEND whose message literal the line announces, if it is one."""
-        text = bytes(self._buffer[:end])
-        match = _TAG.match(text)
-        if match is None or text[match.end() : match.end() + 7].upper() != b"APPEND ":
+        head = bytes(self._buffer[:128])
+        match = _TAG.match(head)
+        if match is None or head[match.end() : match.end() + 7].upper() != b"APPEND ":
             return None
+        text = bytes(self._buffer[:end])
         if self.state not in _APPEND_STATES:
             self._lose(f"APPEND is not possible when {self.state.value}")
             return None

@@ -42,7 +42,7 @@ async def copy(session: Session, command: Copy) -> Answer:
     if target.mailbox == view.mailbox:
         session.dirty = True
     if not copied.source:
-        gone = b"OK" if command.uid else b"NO"  # RFC 2180 §4.4; UIDs may name nothing
+        gone = b"OK" if command.uid else b"NO"  # RFC 5530 §3; UIDs may name nothing
         return Answer("There are no such messages any more", b"EXPUNGEISSUED", gone)
     code = b"COPYUID %d %b %b" % (
         copied.uidvalidity,

@@ -13,7 +13,10 @@ from postroad.protocol.imap.names import SEPARATOR
 from postroad.service.imapd.enable import enable_condstore
 from postroad.service.imapd.session import Answer, Session
 from postroad.service.imapd.status import status_response
+from postroad.service.imapd.turns import turn
 from postroad.store.values import Mailbox
+
+NAMES_PER_TURN = 200
 
 
 @dataclass(slots=True)
@@ -65,7 +68,9 @@ async def list_(session: Session, command: List) -> Answer:
     if b"HIGHESTMODSEQ" in command.status:
         enable_condstore(session)
     patterns = [NamePattern(command.reference, text) for text in command.patterns if text]
-    for name, node in _tree(session).items():
+    for count, (name, node) in enumerate(_tree(session).items(), 1):
+        if not count % NAMES_PER_TURN:
+            await turn()
         if not any(pattern.matches(name) for pattern in patterns):
             continue
         selected, below = _selection(command, node)
