@@ -182,6 +182,23 @@ def test_units_are_applied_in_order_and_callers_may_leave(tmp_path: Path) -> Non
     run(tmp_path, scenario)
 
 
+def test_a_subscriber_with_a_bug_keeps_nobody_from_an_answer(tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: reported.append(context["exception"])
+        )
+
+        def broken(notice: object) -> None:
+            raise ZeroDivisionError
+
+        state.database.subscribe(BOB, broken)
+        assert [(await state.append()).uid for _ in range(2)] == [1, 2]
+        assert [type(error) for error in reported] == [ZeroDivisionError] * 2
+
+    run(tmp_path, scenario)
+
+
 def test_a_snapshot_sees_one_commit(tmp_path: Path) -> None:
     async def scenario(state: State) -> None:
         def count() -> int:

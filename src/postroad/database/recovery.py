@@ -72,7 +72,10 @@ class Marks:
         """The group is committed and its packs are synced."""
         self._written = self._writing
         if not self._stopped:
-            self._known = _newest(self._connection)
+            try:
+                self._known = _newest(self._connection)
+            except apsw.Error:
+                return  # the mark stays behind: the next start looks at more
 
     def stop(self) -> None:
         """Rows without octets could not be removed: the mark must not pass them."""

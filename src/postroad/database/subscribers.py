@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from postroad.database.contract import Notice, Topic, Unsubscribe
@@ -31,11 +32,21 @@ class Subscribers:
         for notice in notices:
             for account in {notice.account, 0}:
                 for callback in tuple(self._by_account.get(account, {}).values()):
-                    callback(notice)
+                    _call(callback, notice)
 
     def send_everything(self) -> None:
         """After notices may have been lost: each subscriber is told to look at all it watches."""
         for account, callbacks in tuple(self._by_account.items()):
             for topic in Topic:
                 for callback in tuple(callbacks.values()):
-                    callback(Notice(topic, account))
+                    _call(callback, Notice(topic, account))
+
+
+def _call(callback: Callback, notice: Notice) -> None:
+    """A subscriber with a bug shall not keep others from their answers: the loop reports it."""
+    try:
+        callback(notice)
+    except Exception as error:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"a subscriber failed at {notice}", "exception": error}
+        )

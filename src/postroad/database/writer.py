@@ -269,11 +269,13 @@ class Writer:
 
     def _settle(self, group: _Group) -> None:
         """Answers the group and goes on."""
-        self._answer(group.units, _newest_of_each(group.tx.notices))
-        if self._checkpointer.wants_restart():
-            self._thread.run(self._checkpointer.restart, lambda error: self._begin())
-        else:
-            asyncio.get_running_loop().call_soon(self._begin)
+        try:
+            self._answer(group.units, _newest_of_each(group.tx.notices))
+        finally:
+            if self._checkpointer.wants_restart():
+                self._thread.run(self._checkpointer.restart, lambda error: self._begin())
+            else:
+                asyncio.get_running_loop().call_soon(self._begin)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
