@@ -157,16 +157,6 @@ def test_random_octets_never_crash_a_session(seed: int, tmp_path: Path) -> None:
                 async with Client(service) as client:
                     if chance.random() < 0.5:
                         await client.login()
-                    words = [
-                        b"a ",
-                        b"\r\n",
-                        b"{5}\r\n",
-                        b"{9+}\r\n",
-                        b"APPEND ",
-                        b"INBOX ",
-                        b"(",
-                        b'"',
-                    ]
                     octets = b"".join(
                         chance.choice(WORDS) if chance.random() < 0.6 else chance.randbytes(3)
                         for _ in range(chance.randint(1, 60))

@@ -13,11 +13,13 @@ import pytest
 from postroad.directory.operations import RemoveAccount
 from postroad.mail import limits
 from postroad.mail.errors import Unavailable
+from postroad.mail.flags import Flag
 from postroad.net.contract import Disconnected
 from postroad.net.memory import HELLO
 from postroad.service.imapd import IMAPService
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPSessionClosed
-from postroad.store.operations import DeleteMailbox
+from postroad.store.operations import DeleteMailbox, StoreFlags
+from postroad.store.values import FlagMode
 from support.imap import MESSAGE, Client
 from support.sites import NOW, TestSite, make_site
 
@@ -392,5 +394,40 @@ def test_a_literal_cut_short_ends_the_connection(tmp_path: Path, monkeypatch: An
             with pytest.raises(EOFError) as end:
                 await one.response()
             assert b"NO" not in end.value.args[0][-100:]
+
+    with_site(tmp_path, body)
+
+
+def test_a_change_in_the_middle_of_a_silent_store_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another session commits between what STORE read and what it writes."""
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service) as one:
+            await one.append()
+            await one.ok(b"NOOP")
+            account = made.accounts["ann@one.example"]
+            mailbox = made.site.store.mailbox(account, "INBOX")
+            assert mailbox is not None
+            submit = made.site.database.submit
+
+            async def interrupted(*operations: Any) -> list[Any]:
+                monkeypatch.undo()
+                foreign = StoreFlags(
+                    account=account,
+                    mailbox=mailbox.mailbox,
+                    uids=[(1, 1)],
+                    mode=int(FlagMode.ADD),
+                    flags=int(Flag.ANSWERED),
+                )
+                await submit(foreign)
+                return await submit(*operations)
+
+            monkeypatch.setattr(made.site.database, "submit", interrupted)
+            assert await one.ok(b"STORE 1 +FLAGS.SILENT (\\Seen)") == [
+                b"* 1 FETCH (UID 1 FLAGS (\\Answered \\Seen \\Recent))",
+                b"OK Stored",
+            ]
 
     with_site(tmp_path, body)

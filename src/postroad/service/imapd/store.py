@@ -5,7 +5,8 @@ Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (UNCHANGEDSINCE, MODIFIED).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
@@ -24,6 +25,8 @@ _MODES = {
     StoreMode.REPLACE: FlagMode.REPLACE,
 }
 
+_Known: TypeAlias = dict[int, tuple[int, tuple[bytes, ...]]]
+
 
 async def store(session: Session, command: Store) -> Answer:
     view = session.selected
@@ -34,10 +37,7 @@ async def store(session: Session, command: Store) -> Answer:
         enable_condstore(session)
     if not uids:
         return Answer("There are no such messages", expunges=command.uid)
-    if command.silent:
-        known = await _known(session, view, uids, command)
-    else:
-        known = set()
+    known = await _known(session, view, uids, command) if command.silent else {}
     [stored] = await session.site.database.submit(
         operations.StoreFlags(
             account=view.account,
@@ -66,32 +66,39 @@ def _rows(session: Session, view: View, uids: UIDSet) -> Iterator[list[MessageRo
     return session.site.store.messages(view.account, view.mailbox, uids)
 
 
-async def _known(session: Session, view: View, uids: UIDSet, command: Store) -> set[int]:
-    """Messages whose flags before this STORE the client has been told of.
+async def _known(session: Session, view: View, uids: UIDSet, command: Store) -> _Known:
+    """Flags before this STORE, of messages whose flags the client has been told.
 
-    For these it can work out the new flags by itself; of others it is told, .SILENT or not,
+    From these it can work out the new flags by itself; of others it is told, .SILENT or not,
     since somebody else changed them meanwhile (RFC 3501 §6.4.6). REPLACE says all there is.
     """
+    known: _Known = {}
     if command.mode is StoreMode.REPLACE:
-        return set()
-    known: set[int] = set()
+        return known
     for rows in _rows(session, view, uids):
-        known.update(row.uid for row in rows if row.modseq <= view.modseq)
+        for row in rows:
+            if row.modseq <= view.modseq:
+                known[row.uid] = (row.flags, row.keywords)
         await turn()
     return known
 
 
-def _foretold(command: Store, row: MessageRow, known: set[int]) -> bool:
-    """Whether the client knows what the flags are now, having heard nothing."""
-    words = {word.lower() for word in row.keywords}
-    given = {word.lower() for word in command.keywords}
-    match command.mode:
-        case StoreMode.REPLACE:
-            return row.flags == command.flags and words == given
-        case StoreMode.ADD:
-            return row.uid in known and row.flags & command.flags == command.flags
-        case StoreMode.REMOVE:
-            return row.uid in known and not row.flags & command.flags and not words & given
+def _words(keywords: Iterable[bytes]) -> set[bytes]:
+    return {word.lower() for word in keywords}
+
+
+def _foretold(command: Store, row: MessageRow, known: _Known) -> bool:
+    """Whether the flags are now what the client must think, having heard nothing."""
+    given, bits = _words(command.keywords), int(command.flags)
+    before = known.get(row.uid)
+    if command.mode is StoreMode.REPLACE:
+        return int(row.flags) == bits and _words(row.keywords) == given
+    if before is None:
+        return False
+    flags, words = int(before[0]), _words(before[1])
+    if command.mode is StoreMode.ADD:
+        return int(row.flags) == flags | bits and _words(row.keywords) == words | given
+    return int(row.flags) == flags & ~bits and _words(row.keywords) == words - given
 
 
 async def _tell(
@@ -100,7 +107,7 @@ async def _tell(
     uids: UIDSet,
     command: Store,
     stored: FlagsStored,
-    known: set[int],
+    known: _Known,
 ) -> None:
     """FETCH responses: all addressed messages that were not refused, or as .SILENT has it."""
     modseqs = session.condstore
