@@ -144,6 +144,20 @@ def test_a_dead_worker_is_replaced_and_its_connections_wait(tmp_path: Path) -> N
         assert server.stop() == 0, server.log_end()
 
 
+@pytest.mark.parametrize("delay_s", [0.05, 0.15, 0.4])
+def test_a_stop_while_a_worker_is_being_replaced(tmp_path: Path, delay_s: float) -> None:
+    """The order to end is in the pipe before the new worker has read its first one."""
+    with made(tmp_path, 1) as server:
+        server.start()
+        assert server.process is not None
+        for worker in psutil.Process(server.process.pid).children():
+            worker.kill()
+        time.sleep(delay_s)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 6
+
+
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     with made(tmp_path, 2) as server:
         server.start()

@@ -97,6 +97,17 @@ async def work(start: Start, reader: asyncio.StreamReader, log: ServerLog) -> No
                 raise AssertionError("a worker is started once")
 
 
+def _first_line() -> bytes:
+    """Not an octet more: what follows is the loop's to read."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        octet = os.read(0, 1)
+        if not octet:
+            sys.exit(PARENT_GONE)
+        line += octet
+    return bytes(line)
+
+
 def command() -> list[str]:
     """How the parent starts one."""
     return [sys.executable, "-m", "postroad.app.worker"]
@@ -106,10 +117,7 @@ def main() -> None:
     """Signals of the terminal are the parent's to hear; it says what to do."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    line = sys.stdin.buffer.readline()
-    if not line:
-        sys.exit(PARENT_GONE)
-    start = _decoder.decode(line)
+    start = _decoder.decode(_first_line())
     assert isinstance(start, Start)
     log = ServerLog(start.config.log)
 
