@@ -31,6 +31,8 @@ from support.state import BOB, INBOX, NOW, add_bob, content_for
 
 ROUNDS = 3
 UNITS = 4
+CUTS = ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.6, 0.3))
+"""What a power cut leaves of the packs and of the WAL beyond what was synced."""
 ALL = UIDSet(((1, 1 << 32),))
 
 
@@ -122,14 +124,14 @@ class Disk:
                 self.packs[line["pack"]] = max(known, line["size"])
             self.wal = line.get("wal", self.wal)
 
-    def cut(self, data_dir: Path, share: float) -> None:
+    def cut(self, data_dir: Path, packs_share: float, wal_share: float) -> None:
         """Cuts what was written and not synced, keeping a share of it."""
         for path in (data_dir / "packs").iterdir():
             kept = self.packs.get(path.name, 0)
-            os.truncate(path, kept + int((path.stat().st_size - kept) * share))
+            os.truncate(path, kept + int((path.stat().st_size - kept) * packs_share))
         wal = data_dir / "postroad.db-wal"
         if wal.exists() and wal.stat().st_size > self.wal:
-            os.truncate(wal, self.wal + int((wal.stat().st_size - self.wal) * share))
+            os.truncate(wal, self.wal + int((wal.stat().st_size - self.wal) * wal_share))
 
 
 def run_child(data_dir: Path, at: int) -> tuple[Disk, bool]:
@@ -204,10 +206,10 @@ def test_a_crash_at_any_disk_operation_loses_nothing_answered(
         shutil.copytree(fresh, work)
         disk, killed = run_child(work, at)
         assert killed or len(disk.answered) == ROUNDS * UNITS
-        for share in (1.0, 0.0, 0.37):
-            copy = tmp_path / f"at{at}-{share}"
+        for number, shares in enumerate(CUTS):
+            copy = tmp_path / f"at{at}-{number}"
             shutil.copytree(work, copy)
-            disk.cut(copy, share)
+            disk.cut(copy, *shares)
             asyncio.run(check(copy, disk.answered))
 
 
