@@ -1,14 +1,14 @@
-"""What the server clears away while it runs: octets that nothing names any more."""
+"""What the server clears away while it runs: what has outlived its use, and octets unnamed."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from postroad.database.local import LocalDatabase
 from postroad.mail.errors import Unavailable
-from postroad.store.sweep import remove_stale_drafts, remove_unnamed_files
+from postroad.queue.sweep import sweep
 from postroad.trace import Event, Trace
 
 FIRST_S = 60.0
@@ -18,8 +18,9 @@ EVERY_S = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept(Event):
-    """octets: freed. drafts: left behind by a crash, and removed."""
+    """rows: of old history. octets: freed. drafts: left behind by a crash, and removed."""
 
+    rows: int
     octets: int
     drafts: int
 
@@ -34,15 +35,9 @@ async def keep_house(database: LocalDatabase, trace: Trace) -> None:
     await asyncio.sleep(FIRST_S)
     while True:
         try:
-            swept = await asyncio.to_thread(sweep, database, time.time())
-            if swept.octets or swept.drafts:
-                trace(swept)
+            found = await sweep(database, database.data_dir, datetime.now(UTC))
+            if found.rows or found.octets or found.drafts:
+                trace(Swept(rows=found.rows, octets=found.octets, drafts=found.drafts))
         except (Unavailable, OSError) as error:
             trace(SweepFailed(why=str(error)))
         await asyncio.sleep(EVERY_S)
-
-
-def sweep(database: LocalDatabase, now: float) -> Swept:
-    """Raises: Unavailable, OSError."""
-    drafts = remove_stale_drafts(database.data_dir, now)
-    return Swept(octets=remove_unnamed_files(database, database.data_dir, now), drafts=drafts)

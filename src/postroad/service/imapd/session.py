@@ -306,7 +306,7 @@ class Session:
         view = self.view
         match notice.topic:
             case Topic.MESSAGES:
-                if view is None or notice.mailbox != view.mailbox:
+                if view is None or notice.mailbox not in (0, view.mailbox):  # 0: any of them
                     return
             case Topic.MAILBOXES:
                 if view is None:
