@@ -19,6 +19,8 @@ from postroad.service.queue_runner import QueueRunner
 from postroad.trace import Event, Trace
 
 RUNNER_PAUSE_S = 5.0
+RUNNER_GRACE_S = 8.0
+"""For deliveries under way when the settings change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class LocalCrew:
 
     async def reload(self, old: Config, new: Config) -> None:
         reload_site(self._site, old, new)
+        if self._runner is not None and (old.dns, old.delivery) != (new.dns, new.delivery):
+            await self._runner.drain(RUNNER_GRACE_S)  # a new one takes over, with the new settings
 
     async def drain(self, grace_s: float) -> None:
         self._draining = True
@@ -80,11 +84,14 @@ class LocalCrew:
     async def _keep_running(self) -> None:
         while True:
             assert self._runner is not None
+            crashed = False
             try:
-                await self._runner.run()
+                await asyncio.create_task(self._runner.run())  # `drain` waits for its task
             except Exception:
+                crashed = True
                 self._site.trace(QueueRunnerCrashed(fault=traceback.format_exc()))
             if self._draining:
                 return
-            await asyncio.sleep(RUNNER_PAUSE_S)
+            if crashed:
+                await asyncio.sleep(RUNNER_PAUSE_S)
             self._runner = QueueRunner(self._site)
