@@ -54,7 +54,7 @@ def remove_unnamed_files(database: Database, data_dir: Path, now: float) -> int:
 def remove_stale_drafts(data_dir: Path, now: float) -> int:
     """Removes drafts that no process holds; returns how many."""
     count = 0
-    for path in (data_dir / "tmp").iterdir():
+    for path in (data_dir / "tmp").glob("*"):
         try:
             if path.stat().st_mtime > now - DRAFT_AGE_S:
                 continue
