@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -139,7 +140,34 @@ def test_our_own_words_are_not_put_into_a_servers_mouth() -> None:
     octets, status = render(Reported(recipient(), outcome, Action.FAILED))
     assert "Status: 5.1.10" in status
     assert "Remote-MTA" not in status
-    assert b"null MX" in octets
+    assert "Diagnostic-Code: x-postroad; 556 5.1.10" in status
+    assert b"null MX" in octets and b"We found:" in octets
+    assert b"said:" not in octets and b"smtp;" not in octets
+
+
+def test_our_words_about_a_peer_are_ours_although_it_is_named() -> None:
+    outcome = Failed(Reply.of(552, "5.3.4", "The message has 9 octets, the peer takes 8"), PLAIN)
+    assert "Diagnostic-Code: smtp;" in render(Reported(recipient(), outcome, Action.FAILED))[1]
+    octets, status = render(Reported(recipient(), replace(outcome, ours=True), Action.FAILED))
+    assert "Remote-MTA: dns; mx.two.example" in status
+    assert "Diagnostic-Code: x-postroad;" in status and b"said:" not in octets
+
+
+@pytest.mark.parametrize("peer", [PLAIN, None])
+def test_expiry_says_for_how_long_it_was_tried(peer: Peer | None) -> None:
+    text = Reply.of(554, "5.4.7", "Given up: not delivered in time")
+    outcome = Failed(text, peer, last=Reply.of(451, "4.4.1", "Dialling took too long"))
+    five_days_ago = int(NOW.timestamp()) - 5 * 86400
+    octets, status = render(Reported(recipient(), outcome, Action.FAILED), accepted=five_days_ago)
+    assert "Status: 5.4.7" in status and "451 4.4.1 Dialling took too long" in status
+    assert b"could not be delivered for 5 days" in octets
+    assert (b"mx.two.example said:" in octets) is (peer is not None)
+
+
+def test_a_peers_word_of_expiry_is_not_told_as_ours() -> None:
+    outcome = Failed(Reply.of(554, "5.4.7", "expired here"), PLAIN)
+    octets, _ = render(Reported(recipient(), outcome, Action.FAILED))
+    assert b"0 days" not in octets and b"gave up" in octets
 
 
 def test_a_status_that_does_not_fit_the_action_is_replaced() -> None:
@@ -147,6 +175,13 @@ def test_a_status_that_does_not_fit_the_action_is_replaced() -> None:
     assert "Status: 5.0.0" in render(Reported(recipient(), outcome, Action.FAILED))[1]
     delivered = Delivered(Reply(250, None, ("ok",)), PLAIN)
     assert "Status: 2.0.0" in render(Reported(recipient(), delivered, Action.RELAYED))[1]
+
+
+def test_subject_and_detail_stay_when_only_the_class_does_not_fit() -> None:
+    outcome = Failed(Reply.of(452, "4.2.2", "full"), PLAIN)
+    assert "Status: 5.2.2" in render(Reported(recipient(), outcome, Action.FAILED))[1]
+    later = Deferred(Reply.of(550, "5.7.1", "no"), PLAIN)
+    assert "Status: 4.7.1" in render(Reported(recipient(), later, Action.DELAYED))[1]
 
 
 class Directory:

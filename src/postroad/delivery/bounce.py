@@ -13,7 +13,7 @@ Source: RFC 3461 §4.1, §5.2.2, §5.2.5, §5.2.6, §6.1, §6.2; RFC 3464 §2; R
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, assert_never
@@ -118,15 +118,16 @@ def returns_whole(message: QueuedMessage, reported: Sequence[Reported]) -> bool:
 def _status(reply: Reply, action: Action) -> str:
     klass = {Action.FAILED: 5, Action.DELAYED: 4, Action.RELAYED: 2}[action]
     status = reply.status
-    if status is None or status.klass != klass:
+    if status is None:
         return f"{klass}.0.0"
-    return str(status)
+    return str(replace(status, klass=klass))  # the class tells the action, the rest stays true
 
 
 def _dsn_recipient(item: Reported, message: QueuedMessage, now: datetime) -> DSNRecipient:
     outcome = item.outcome
     delayed = item.action is Action.DELAYED
     last = outcome.last if isinstance(outcome, Failed) else None
+    waited = now - datetime.fromtimestamp(message.accepted, UTC) if last is not None else None
     return DSNRecipient(
         final=item.recipient.path,
         original=item.recipient.orcpt,
@@ -134,6 +135,8 @@ def _dsn_recipient(item: Reported, message: QueuedMessage, now: datetime) -> DSN
         status=_status(outcome.reply, item.action),
         diagnostic=last or outcome.reply,
         remote=outcome.peer.host if outcome.peer is not None else None,
+        ours=not isinstance(outcome, Delivered) and outcome.ours,
+        waited=waited,
         last_attempt=now,
         will_retry_until=datetime.fromtimestamp(message.expires, UTC) if delayed else None,
     )

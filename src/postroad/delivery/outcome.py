@@ -34,15 +34,19 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """To be tried again. peer: who said so; None when the reply is our own words."""
+    """To be tried again. peer: who said so; None when the reply is our own words.
+
+    ours: the words are our own although a peer is named: they are about it, not of it.
+    """
 
     reply: Reply
     peer: Peer | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Given up. peer: as for Deferred.
+    """Given up. peer, ours: as for Deferred.
 
     last: where `reply` is our own word for "too late", the last one that deferred it.
     """
@@ -50,6 +54,7 @@ class Failed:
     reply: Reply
     peer: Peer | None = None
     last: Reply | None = None
+    ours: bool = False
 
 
 Outcome: TypeAlias = Delivered | Deferred | Failed

@@ -220,7 +220,7 @@ class Courier:
                 reply = session.reply
                 if session.by_peer:
                     peer = Peer(host=target.host, address=target.address)
-            failure = Deferred(_temporary(reply), peer)
+            failure = Deferred(_temporary(reply), peer, ours=reply.is_permanent)
             refusals.append(reply.code)
             note(
                 HostPassedOver(
@@ -231,7 +231,7 @@ class Courier:
                 )
             )
         if refusals and set(refusals) == {521}:  # RFC 7504 §3: nobody there ever takes mail
-            failure = Failed(_never(failure.reply), failure.peer)
+            failure = Failed(_never(failure.reply), failure.peer, ours=True)
         outcomes.update(dict.fromkeys(left, failure))
         if not opened and isinstance(failure, Deferred):
             self.last_failure = failure.reply
@@ -320,7 +320,7 @@ class Courier:
             if unfit is None:
                 waiting.append(number)
             else:
-                outcomes[number] = Failed(unfit, peer)
+                outcomes[number] = Failed(unfit, peer, ours=True)
         reply = Reply.of(451, "4.4.2", "The connection was lost")
         lost: list[int] = []
         while waiting and session.is_usable:
@@ -334,7 +334,7 @@ class Courier:
                     assert ending.failure is not None
                     reply = ending.failure
                     if ending.content_sent:
-                        outcomes[number] = Deferred(reply, peer)
+                        outcomes[number] = Deferred(reply, peer, ours=not ending.by_peer)
                     else:
                         lost.append(number)
                 elif answer.reply.code == 421 and not is_fresh and not ending.content_sent:

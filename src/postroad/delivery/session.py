@@ -85,13 +85,14 @@ class TLSBroken:
 class Ending:
     """How a transaction ended. answers: one for each recipient, None while undecided.
 
-    failure: why somebody is undecided. content_sent: the end of data went out, so the peer may
-    have taken the message for those who are undecided.
+    failure: why somebody is undecided; by_peer: in the peer's words. content_sent: the end of
+    data went out, so the peer may have taken the message for those who are undecided.
     """
 
     answers: tuple[Answer | None, ...]
     failure: Reply | None = None
     content_sent: bool = False
+    by_peer: bool = False
 
 
 def _broken(stage: Stage, how: str) -> Reply:
@@ -171,8 +172,9 @@ class Session:
         except TimedOut:
             return self._undecided("timed out")
         except ProtocolError as error:
+            self._silent = True
             text = f"The peer broke the protocol at {self._conn.stage.value}: {_one_line(error)}"
-            return self._undecided("", Reply.of(451, "4.5.0", text))
+            return Ending(self._conn.answers, Reply.of(451, "4.5.0", text), self._conn.content_sent)
         except BaseException:
             self._stream.abort()
             raise
@@ -301,7 +303,8 @@ class Session:
         self._silent = True
         stage = stage or self._conn.stage
         conn = self._conn
-        return Ending(conn.answers, failure or _broken(stage, how), conn.content_sent)
+        said = failure or _broken(stage, how)
+        return Ending(conn.answers, said, conn.content_sent, by_peer=failure is not None)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from postroad.mail.address import Address
 from postroad.mail.limits import SMTP_TEXT_LINE_OCTETS_MAX
@@ -48,8 +48,9 @@ class DSNRecipient:
     """One recipient's fate.
 
     final: the address we tried. original: ORCPT as received (`rfc822;` and xtext), or None.
-    diagnostic: the reply that decided; remote: the server that gave it. will_retry_until: only
-    for `delayed`.
+    diagnostic: the reply that decided; remote: the server that gave it, None when the words are
+    our own. ours: they are, although a server is named. waited: for how long it was tried in
+    vain, when that is why it failed. will_retry_until: only for `delayed`.
     """
 
     final: str
@@ -58,6 +59,8 @@ class DSNRecipient:
     status: str = "5.0.0"
     diagnostic: Reply | None = None
     remote: str | None = None
+    ours: bool = False
+    waited: timedelta | None = None
     last_attempt: datetime | None = None
     will_retry_until: datetime | None = None
 
@@ -65,6 +68,11 @@ class DSNRecipient:
         if self.action not in ACTIONS:
             raise ValueError(f"{self.action!r} is no action of RFC 3464 §2.3.3")
         Status.parse(self.status)
+
+    @property
+    def in_our_words(self) -> bool:
+        """Whether no server said what `diagnostic` holds."""
+        return self.ours or self.remote is None
 
 
 FailedRecipient = DSNRecipient
@@ -139,7 +147,10 @@ def _recipient_fields(recipient: DSNRecipient, utf8: bool) -> bytes:
     if recipient.remote:
         out.append(_field("Remote-MTA", f"dns; {_ascii(_clean(recipient.remote), utf8)}"))
     if recipient.diagnostic is not None:
-        out.append(_field("Diagnostic-Code", f"smtp; {_diagnostic(recipient.diagnostic, utf8)}"))
+        # RFC 3464 §2.3.6: `smtp` is for what a server said by SMTP
+        kind = "x-postroad" if recipient.in_our_words else "smtp"
+        text = _diagnostic(recipient.diagnostic, utf8)
+        out.append(_field("Diagnostic-Code", f"{kind}; {text}"))
     if recipient.last_attempt is not None:
         out.append(b"Last-Attempt-Date: " + render_date(recipient.last_attempt) + b"\r\n")
     if recipient.will_retry_until is not None and recipient.action == "delayed":
@@ -205,15 +216,17 @@ def _kind(recipients: Sequence[DSNRecipient]) -> str:
 
 def _recipient_text(recipient: DSNRecipient, kind: str) -> list[str]:
     status = Status.parse(recipient.status)
-    what, todo = explain(recipient.action, status.subject, status.detail)
+    what, todo = explain(recipient.action, status.subject, status.detail, recipient.waited)
     lines = ["", f"<{_clean(recipient.final)[:400]}>"]
     if recipient.action != kind and recipient.action in ("failed", "delayed"):
         lines += _wrap(f"({recipient.action})", "    ")
     lines += _wrap(what, "    ")
     lines += _wrap(todo, "    ")
     if recipient.diagnostic is not None:
-        server = f"The server {_clean(recipient.remote)}" if recipient.remote else "The server"
-        lines += _wrap(f"{server} said:", "    ")
+        own = recipient.in_our_words
+        lines += _wrap(
+            "We found:" if own else f"The server {_clean(recipient.remote or '')} said:", "    "
+        )
         lines += _wrap(_diagnostic(recipient.diagnostic, True), "        ")
     if recipient.will_retry_until is not None and recipient.action == "delayed":
         until = render_date(recipient.will_retry_until).decode()

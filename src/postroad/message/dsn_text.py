@@ -6,6 +6,8 @@ Source: RFC 3463 §3 (subjects and details), RFC 7372 §3, RFC 7505 §4.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 _UNKNOWN_USER = (
     "There is no such mailbox.",
     "Check the address for a typing mistake, or ask the recipient for the right one.",
@@ -115,8 +117,13 @@ _DELIVERED = {
 }
 
 
-def explain(action: str, subject: int, detail: int) -> tuple[str, str]:
-    """(what happened, what to do; "" when nothing) for one recipient."""
+def explain(
+    action: str, subject: int, detail: int, waited: timedelta | None = None
+) -> tuple[str, str]:
+    """(what happened, what to do; "" when nothing) for one recipient.
+
+    waited: how long it was tried before we gave up.
+    """
     done = _DELIVERED.get(action)
     if done is not None:
         return done, ""
@@ -128,4 +135,13 @@ def explain(action: str, subject: int, detail: int) -> tuple[str, str]:
         if (subject, detail) == (4, 7):
             what = _UNREACHABLE[0]
         return what, "You need not send it again: we keep trying."
+    if waited is not None and (subject, detail) == (4, 7):
+        what = f"The message could not be delivered for {_time(waited)}, so we gave up."
     return what, todo
+
+
+def _time(waited: timedelta) -> str:
+    hours = round(waited.total_seconds() / 3600)
+    if hours >= 48:
+        return f"{round(hours / 24)} days"
+    return f"{hours} hours" if hours > 1 else "an hour" if hours else "less than an hour"

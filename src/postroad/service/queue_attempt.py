@@ -473,4 +473,5 @@ def _remote(peer: Peer | None) -> str:
 def _expired(outcome: Deferred) -> Failed:
     """RFC 3463 §3.5: X.4.7, delivery time expired; the last reply goes along."""
     text = f"Given up: not delivered in time; the last reply was: {_bounded(outcome.reply)}"
-    return Failed(Reply.of(554, "5.4.7", text), outcome.peer, last=outcome.reply)
+    reply = Reply.of(554, "5.4.7", text)
+    return Failed(reply, outcome.peer, last=outcome.reply, ours=outcome.ours)
