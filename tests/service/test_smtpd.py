@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from postroad.database.contract import Operation
 from postroad.delivery.success import SuccessReported
+from postroad.mail import limits
 from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.net.memory import MemoryStream, pipe
 from postroad.policy.inbound import Judged
@@ -678,7 +679,39 @@ def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
         client = Client(service)
         await client.begin()
         assert (await client.send(endless)).startswith("552 5.3.4 The header ")
-        assert (await client.send(endless[:500_000] + b"\r\nbody\r\n")).startswith("250 ")
+        assert (await client.send(endless[:300_000] + b"\r\nbody\r\n")).startswith("250 ")
+        await client.quit()
+
+    play(tmp_path, scene)
+
+
+def test_nothing_hides_behind_the_last_field_that_is_read(tmp_path: Path) -> None:
+    """Forged results behind ten thousand fields were carried into the mailbox unseen."""
+    forged = b"Authentication-Results: mx.one.example; dkim=pass\r\n"
+
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        many = b"X: y\r\n" * limits.HEADER_FIELDS_MAX
+        reply = await client.send(many + forged + b"\r\nbody\r\n")
+        assert reply.startswith("550 5.6.0 ") and "10000 fields" in reply
+        assert (await client.send(many[6:] + forged + b"\r\nbody\r\n")).startswith("250 ")
+        await client.quit()
+        (message,) = made.mail("bob@one.example")
+        assert forged not in message
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("first", [b" ", b"\t", b" \r\n"])
+def test_a_first_line_cannot_become_part_of_our_trace_field(tmp_path: Path, first: bytes) -> None:
+    """It would be a fold of the Received field above it."""
+
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        reply = await client.send(first + b"by mx.trusted.example; x\r\n\r\nbody\r\n")
+        assert reply.startswith("550 5.6.0 ") and "white space" in reply
         await client.quit()
 
     play(tmp_path, scene)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from postroad.dns.zone import Zone
+from postroad.mail import limits
 from postroad.mailauth.dkim import verify_dkim
 from postroad.net.memory import MemoryStream, pipe
 from postroad.protocol.smtp.data import DotEncoder
@@ -350,6 +351,18 @@ def test_nobody_writes_results_in_our_name(tmp_path: Path) -> None:
         await client.quit()
         (message,) = made.mail("bob@one.example")
         assert message.endswith(b"\r\n" + other + MINIMAL) and forged not in message
+
+    play(tmp_path, scene)
+
+
+def test_nothing_hides_behind_the_last_field_that_is_read(tmp_path: Path) -> None:
+    async def scene(made: TestSite, service: SubmissionService) -> None:
+        client = Client(service)
+        await client.begin()
+        many = b"X: y\r\n" * limits.HEADER_FIELDS_MAX
+        reply = await client.send(b"From: ann@one.example\r\n" + many + b"Bcc: x@y\r\n\r\n")
+        assert reply.startswith("550 5.6.0 ") and "10000 fields" in reply
+        await client.quit()
 
     play(tmp_path, scene)
 

@@ -468,12 +468,19 @@ class SMTPSession:
             return await asyncio.to_thread(work)
         return work()
 
-    async def read_header(self, octets: memoryview) -> Header | None:
-        """The header of a message; None when it is larger than we read."""
+    async def read_header(self, octets: memoryview) -> Header | Reply:
+        """The header of a message, or why it is not taken.
+
+        What was not read could hide anything (forged results, a Bcc), and a first line that
+        begins with white space would become a part of the trace field that is put above it.
+        """
+        if octets[:1].tobytes() in (b" ", b"\t"):
+            return replies.HEADER_BEGINS_FOLDED
         end = header_end(octets[: limits.SMTP_HEADER_OCTETS_MAX + 1])
         if end > limits.SMTP_HEADER_OCTETS_MAX:
-            return None
-        return await self.apart(end, lambda: Header(bytes(octets[:end])))
+            return replies.HEADER_TOO_BIG
+        header = await self.apart(end, lambda: Header(bytes(octets[:end])))
+        return replies.TOO_MANY_FIELDS if header.is_truncated else header
 
     async def bounded(self, work: Awaitable[R], otherwise: R, timeout_s: float) -> R:
         try:

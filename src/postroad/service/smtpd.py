@@ -171,8 +171,8 @@ class InboundSession(SMTPSession):
     async def on_message(self, draft: Draft, transaction: Transaction) -> Reply:
         octets = draft.view()
         header = await self.read_header(octets)
-        if header is None:
-            return replies.HEADER_TOO_BIG
+        if isinstance(header, Reply):
+            return header
         if count_received(header) > limits.SMTP_RECEIVED_HOPS_MAX:
             return replies.TOO_MANY_HOPS
         now = self.site.clock.now()

@@ -132,8 +132,8 @@ class SubmissionSession(SMTPSession):
         assert account is not None, "MAIL asked for it"
         octets = draft.view()
         header = await self.read_header(octets)
-        if header is None:
-            return replies.HEADER_TOO_BIG
+        if isinstance(header, Reply):
+            return header
         refusal = self._check(header, account.account, account.address)
         if refusal is not None:
             return refusal

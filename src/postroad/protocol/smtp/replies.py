@@ -64,6 +64,12 @@ TOO_MANY_HOPS = Reply.of(554, "5.4.6", "Too many hops: this message goes round i
 HEADER_TOO_BIG = Reply.of(
     552, "5.3.4", f"The header is larger than {limits.SMTP_HEADER_OCTETS_MAX} octets"
 )
+TOO_MANY_FIELDS = Reply.of(
+    550, "5.6.0", f"Refused: the header has more than {limits.HEADER_FIELDS_MAX} fields"
+)
+HEADER_BEGINS_FOLDED = Reply.of(
+    550, "5.6.0", "Refused: the message begins with white space, where its first field should"
+)
 
 TIMED_OUT = Reply.of(421, "4.4.2", "Timed out waiting for you, closing")
 DRAINING = Reply.of(421, "4.3.2", "The service is shutting down, come back soon")
