@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
+import authres
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,6 +195,21 @@ def test_authentication_results_name_what_was_found() -> None:
     assert ("header", "b", "abcd1234") in found["dkim"].properties
     assert found["dmarc"].result == "fail"
     assert ("policy", "dmarc", "reject") in found["dmarc"].properties
+
+
+def test_what_must_be_quoted_stands_last() -> None:
+    """Readers exist that pass over whatever follows a quoted property; base64 is quoted."""
+    found = replace(
+        evidence(dmarc(Result.PASS)),
+        dkim=(replace(DKIM, identity='"a b"@a.example', signature="ab/+=123"),),
+    )
+    results = auth_results(found, helo="c.example", reverse_path=Address("x", "a.example"))
+    field = render_authentication_results("mx.one.example", results)
+    read = authres.AuthenticationResultsHeader.parse(field.decode().replace("\r\n", ""))
+    (dkim,) = [item for item in read.results if item.method == "dkim"]
+    assert {"d", "s", "a"} <= {item.name for item in dkim.properties}
+    names = [name for _, name, _ in results[1].properties]
+    assert names[-1] == "b" and names.index("i") == len(names) - 2
 
 
 def test_results_without_reverse_path_name_the_greeting() -> None:

@@ -211,13 +211,15 @@ def auth_results(
 
 
 def _dkim_result(result: DKIMResult) -> AuthResult:
+    """What may have to be quoted (a strange identity, base64) stands last: readers exist that pass
+    over whatever follows a quoted property."""
     properties = [
         ("header", name, value)
         for name, value in (
             ("d", result.domain),
-            ("i", result.identity),
             ("s", result.selector),
             ("a", result.algorithm),
+            ("i", result.identity),
             ("b", result.signature),
         )
         if value
