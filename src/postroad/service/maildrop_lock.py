@@ -1,6 +1,6 @@
 """The exclusive lock of a maildrop, held across all our processes.
 
-An advisory lock on an empty file of the run directory: the system lets go of it when the process
+An advisory lock on a file of the run directory: the system lets go of it when the process
 that holds it dies, however it dies. Without a run directory there is one process, and a set does.
 Source: RFC 1939 §4 (exclusive access), RFC 2449 §8.1.2 (IN-USE).
 """
@@ -24,8 +24,10 @@ class InUse(Exception):
 
 
 @contextmanager
-def maildrop_lock(run_dir: Path | None, owner: object, account: int) -> Iterator[None]:
-    """owner: distinguishes servers that share this process (tests).
+def maildrop_lock(run_dir: Path | None, owner: object, account: int) -> Iterator[int | None]:
+    """Gives the descriptor of the lock file, where there is one: its octets are the holder's.
+
+    owner: distinguishes servers that share this process (tests).
 
     Raises: InUse, Unavailable (the disk).
     """
@@ -35,7 +37,7 @@ def maildrop_lock(run_dir: Path | None, owner: object, account: int) -> Iterator
             raise InUse
         _held_here.add(key)
         try:
-            yield
+            yield None
         finally:
             _held_here.discard(key)
         return
@@ -45,7 +47,7 @@ def maildrop_lock(run_dir: Path | None, owner: object, account: int) -> Iterator
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InUse from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

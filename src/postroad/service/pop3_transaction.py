@@ -17,6 +17,7 @@ from postroad.net.contract import Stream
 from postroad.protocol.pop3 import commands as c
 from postroad.protocol.pop3 import replies
 from postroad.protocol.pop3.maildrop import Maildrop
+from postroad.service.maildrop_sizes import unended_messages
 from postroad.service.site import Site
 from postroad.store.operations import Expunge
 from postroad.store.values import MessageRow, Want
@@ -78,16 +79,19 @@ class Transaction:
         self._out = out
 
     @classmethod
-    async def open(cls, site: Site, account: int, out: Outbound) -> Transaction:
-        """The INBOX as it is now. Raises: Unavailable."""
+    async def open(
+        cls, site: Site, account: int, out: Outbound, note: int | None = None
+    ) -> Transaction:
+        """The INBOX as it is now. note: the lock file's descriptor. Raises: Unavailable."""
         inbox = site.store.mailbox(account, "INBOX")
         if inbox is None:
             raise Unavailable(f"account {account} has no INBOX")
+        unended = await unended_messages(site, account, inbox, note)
         uids, sizes = array("L"), array("Q")
         everything = UIDSet.of_ranges([(1, max(inbox.uidnext - 1, 1))])
         for rows in site.store.messages(account, inbox.mailbox, everything):
             uids.extend(row.uid for row in rows)
-            sizes.extend(row.size for row in rows)
+            sizes.extend(row.size + 2 * (row.uid in unended) for row in rows)
             await asyncio.sleep(0)
         drop = Maildrop(inbox.uidvalidity, uids, sizes)
         return cls(site, account, inbox.mailbox, drop, out)
@@ -167,7 +171,7 @@ class Transaction:
     async def _retr(self, number: int) -> None:
         row = self._row(number, Want.OCTETS)
         if row is not None:
-            await self._send(f"{row.size} octets", self._slices(row, 0))
+            await self._send(f"{self.drop.octets(number)} octets", self._slices(row, 0))
             self.retrieved += 1
 
     async def _top(self, number: int, lines_max: int) -> None:

@@ -295,11 +295,13 @@ class POP3Session:
         """Locks the maildrop and takes the snapshot (RFC 1939 §4). Raises: Unavailable."""
         with ExitStack() as undo:
             try:
-                undo.enter_context(maildrop_lock(self.site.run_dir, self.site, account.account))
+                note = undo.enter_context(
+                    maildrop_lock(self.site.run_dir, self.site, account.account)
+                )
             except InUse:
                 self._out.say(replies.err("another session has this maildrop", "IN-USE"))
                 return
-            transaction = await Transaction.open(self.site, account.account, self._out)
+            transaction = await Transaction.open(self.site, account.account, self._out, note)
             self._locks = undo.pop_all()
         drop = transaction.drop
         self._transaction = transaction
