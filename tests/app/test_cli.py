@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import dns.zone
 import pytest
 from click.testing import CliRunner, Result
 
@@ -62,7 +63,13 @@ def test_init_makes_what_it_says(tmp_path: Path) -> None:
     assert "xn--bcher-kva.example. 3600 IN MX 10 mx.example.org." in zone
     assert "v=spf1" in zone and "v=DMARC1" in zone
     assert "k=ed25519" in zone and "k=rsa" in zone
-    assert "NAME" in result.stderr and "postroad serve" in result.stderr
+    assert re.search(r"(?m)^; NAME +TYPE +VALUE$", zone), "the table, as comments in a pipe"
+    assert re.search(r"(?m)^; xn--bcher-kva\.example +MX +10 mx\.example\.org$", zone)
+    origin = dns.zone.from_text(  # all of it is still a zone
+        "@ 3600 IN SOA . . 1 1 1 1 1\n@ 3600 IN NS ns.\n" + zone, origin=".", relativize=False
+    )
+    assert origin.get_rdataset("xn--bcher-kva.example.", "MX")
+    assert "postroad serve" in result.stderr
     assert call("config", "check", "-c", made).stdout.endswith("can be used.\n")
 
 
@@ -97,6 +104,9 @@ def test_domains(config: Path) -> None:
     assert len(rows[0]["selectors"]) == 2
     zone = call("domain", "dns", "two.example").stdout
     assert "two.example. 3600 IN MX 10 mx.one.example." in zone
+    assert "NAME" not in zone
+    table = call("domain", "dns", "two.example", "--table").stdout
+    assert table.startswith("NAME ") and "two.example" in table and " IN " not in table
     records = parsed("domain", "dns", "two.example")
     assert {"MX", "TXT"} == {record["type"] for record in records}
     call("account", "add", "x@two.example")

@@ -31,16 +31,21 @@ def records_of(directory: Directory, config: Config, domain: str) -> list[Record
     )
 
 
-def print_records(records: Sequence[Record], as_json: bool, *, only_table: bool = False) -> None:
-    """The zone fragment to standard output; the table for people after it, to standard error when
-    the other goes into a file or a pipe."""
+def print_records(
+    records: Sequence[Record], as_json: bool, *, zone: bool = True, table: bool = True
+) -> None:
+    """The zone fragment, then the table, both to standard output.
+
+    Into a file or a pipe the table goes as comments below a zone, which stays one.
+    """
     from postroad.dns.records import render_zone
 
     if as_json:
         print_json(records)
         return
-    rows = [(record.name, record.type, record.value) for record in records]
-    if not only_table:
+    if zone:
         click.echo(render_zone(records))
-    aside = not only_table and not sys.stdout.isatty()
-    print_table(("NAME", "TYPE", "VALUE"), rows, "No record.", aside=aside)
+    if table:
+        rows = [(record.name, record.type, record.value) for record in records]
+        lead = "; " if zone and not sys.stdout.isatty() else ""
+        print_table(("NAME", "TYPE", "VALUE"), rows, "No record.", lead=lead)

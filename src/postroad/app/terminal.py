@@ -102,6 +102,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
+def neutral(text: str) -> str:
+    """The text without what would steer the terminal: peers and senders chose these words."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def print_json(value: Any) -> None:
     import msgspec
 
@@ -109,17 +114,17 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str, *, aside: bool = False
+    columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str, *, lead: str = ""
 ) -> None:
     """A table for people; without a terminal plain aligned columns, nothing cut.
 
-    empty: what to say when there are no rows. aside: to standard error.
+    empty: what to say when there are no rows. lead: before each line, where it is not drawn.
     """
     if not rows:
         click.echo(empty, err=True)
         return
-    texts = [[str(cell) for cell in row] for row in rows]
-    if not aside and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    texts = [[neutral(str(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -135,7 +140,7 @@ def print_table(
     widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip(), err=aside)
+        click.echo(lead + "  ".join(cells).rstrip())
 
 
 def date_text(seconds: int) -> str:

@@ -92,11 +92,11 @@ def remove(name: str, config_file: str | None) -> None:
 
 @command.command(epilog=example("postroad domain dns one.example > one.example.zone"))
 @click.argument("name")
-@click.option("--table", is_flag=True, help="A table, even without a terminal.")
+@click.option("--table", is_flag=True, help="A table for people instead.")
 @json_option
 @config_option
 def dns(name: str, table: bool, as_json: bool, config_file: str | None) -> None:
-    """Print the DNS records that a domain needs, as a piece of a zone file."""
+    """Print the DNS records that a domain needs, as a piece of a zone file (or a table)."""
     from postroad.admin import operations
     from postroad.app.connect import books_of, configured
     from postroad.app.publish import print_records, records_of
@@ -108,4 +108,4 @@ def dns(name: str, table: bool, as_json: bool, config_file: str | None) -> None:
             domain = operations.find_domain(books, name)
             return records_of(books.directory, config, domain.name)
 
-    print_records(run(work()), as_json, only_table=table)
+    print_records(run(work()), as_json, zone=not table, table=table)

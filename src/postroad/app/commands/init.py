@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Make a new server in DIRECTORY: commented configuration, keys, certificate, data directory.
 
-    Prints the DNS records to publish. Overwrites nothing.
+    Prints the DNS records to publish, as a piece of a zone file and as a table. Overwrites nothing.
     """
     from postroad.app.founding import Plan, found
     from postroad.app.publish import print_records

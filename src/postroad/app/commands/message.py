@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from postroad.app.terminal import config_option, example, json_option, print_json, run
+from postroad.app.terminal import config_option, example, json_option, neutral, print_json, run
 
 if TYPE_CHECKING:
     from postroad.admin.mail import HistoryRecord
@@ -62,5 +62,5 @@ def _lines(value: Any) -> list[str]:
     if isinstance(value, list):
         return [line for item in value for line in _lines(item)] or ["-"]
     if isinstance(value, dict):
-        return [", ".join(f"{name}={item}" for name, item in value.items())]
-    return str(value).splitlines() or [""]
+        return [neutral(", ".join(f"{name}={item}" for name, item in value.items()))]
+    return [neutral(line) for line in str(value).splitlines()] or [""]

@@ -12,6 +12,7 @@ from postroad.app.terminal import (
     config_option,
     example,
     json_option,
+    neutral,
     print_json,
     print_table,
     run,
@@ -109,16 +110,17 @@ def show(message: str, as_json: bool, config_file: str | None) -> None:
         print_json(entry)
         return
     click.echo(f"Message    {entry.message}")
-    click.echo(f"Sender     {entry.reverse_path or '<>'}")
+    click.echo(f"Sender     {neutral(entry.reverse_path) or '<>'}")
     click.echo(f"Octets     {entry.size}")
     click.echo(f"Accepted   {entry.accepted}")
     click.echo(f"Goes back  {entry.expires} if it cannot be delivered")
     for recipient in entry.recipients:
-        click.echo(f"\nRecipient  {recipient.path}: {recipient.state}, tries: {recipient.tries}")
+        path = neutral(recipient.path)
+        click.echo(f"\nRecipient  {path}: {recipient.state}, tries: {recipient.tries}")
         click.echo(f"  next     {recipient.next_attempt or 'now'}")
         if recipient.last_attempt:
-            click.echo(f"  last     {recipient.last_attempt} {recipient.last_remote}")
-            click.echo(f"  reply    {recipient.last_reply}")
+            click.echo(f"  last     {recipient.last_attempt} {neutral(recipient.last_remote)}")
+            click.echo(f"  reply    {neutral(recipient.last_reply)}")
 
 
 @command.command(epilog=example("postroad queue retry --domain two.example"))
