@@ -275,6 +275,36 @@ def test_recipients_past_the_maximum_wait(tmp_path: Path) -> None:
     play(tmp_path, scene, recipients_max=1)
 
 
+@pytest.mark.parametrize("line", [b"RCPT TO:<no%d@one.example>", b"RCPT TO:<a%d@far.example>"])
+def test_whoever_guesses_addresses_is_sent_away(tmp_path: Path, line: bytes) -> None:
+    """A hundred thousand guesses in one session were answered, and logged, one by one."""
+
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        await client.say(b"MAIL FROM:<a@good.example>\r\n")
+        most = limits.SMTP_REFUSED_PATHS_MAX
+        for number in range(most):
+            assert (await client.say(line % number + b"\r\n")).startswith("550 ")
+        assert (await client.say(line % most + b"\r\n")).startswith("421 4.7.0 ")
+        await client.task
+        assert len(made.traced(RecipientRefused)) == most + 1
+
+    play(tmp_path, scene)
+
+
+def test_whoever_does_not_listen_to_452_is_sent_away(tmp_path: Path) -> None:
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        client = Client(service)
+        await client.begin()
+        await client.say(b"MAIL FROM:<a@good.example>\r\n")
+        said = [(await client.say(b"RCPT TO:<bob@one.example>\r\n"))[:3] for _ in range(7)]
+        assert said == ["250"] * 2 + ["452"] * 4 + ["421"]
+        await client.task
+
+    play(tmp_path, scene, recipients_max=2)
+
+
 def test_refused_recipients_are_traced(tmp_path: Path) -> None:
     async def scene(made: TestSite, service: SMTPService) -> None:
         client = Client(service)

@@ -20,7 +20,14 @@ SMTP_RECIPIENTS_MAX = 1000
 SMTP_BAD_COMMANDS_MAX = 20
 """Syntax and order errors of one session before it is closed with 421."""
 SMTP_IDLE_COMMANDS_MAX = 300
-"""EHLO, RSET, NOOP, VRFY, HELP of one session since its last message; then it is closed."""
+"""EHLO, RSET, NOOP, VRFY, HELP, STARTTLS of one session since its last message; then it ends."""
+SMTP_REFUSED_PATHS_MAX = 100
+"""MAIL and RCPT refused for good in one session, then it is closed: who asks on is looking for
+addresses that exist. A list with so many dead ones comes back and goes on."""
+SMTP_AUTH_EXCHANGES_MAX = 20
+"""AUTH commands of one session, broken off or not; a mail program needs one or two."""
+SMTP_RECIPIENTS_TRIED_FACTOR = 3
+"""Times the recipients of a transaction: a client that goes on past 452 so far does not listen."""
 SMTP_RECEIVED_HOPS_MAX = 100
 """RFC 5321 §6.3: a loop; large, as asked."""
 SMTP_HEADER_OCTETS_MAX = 1 << 20

@@ -11,13 +11,10 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
-from postroad.directory.values import Resolution
 from postroad.mail import limits
-from postroad.mail.address import Address
-from postroad.mail.envelope import Envelope, Recipient
+from postroad.mail.envelope import Recipient
 from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.mail.reply import Reply
 from postroad.message.header import Header, header_end
@@ -60,6 +57,7 @@ from postroad.service.smtp_events import (
     TLSStarted,
 )
 from postroad.service.smtp_login import Login
+from postroad.service.smtp_transaction import Transaction
 from postroad.store.contract import Draft
 from postroad.trace.event import Event as TraceEvent
 
@@ -75,31 +73,6 @@ FLOOD_OCTETS = 1 << 20
 """A message past the limit is read over to its end, to be answered in its place; up to here."""
 BUGS_MAX = 3
 """Failures of ours in one session before it ends."""
-
-
-@dataclass(slots=True)
-class Transaction:
-    """One mail transaction, from MAIL on.
-
-    refusal: decided while octets still came; the rest is read over and then it is answered.
-    """
-
-    mail: Mail
-    recipients: list[Recipient] = field(default_factory=list)
-    resolved: dict[Address, Resolution] = field(default_factory=dict)
-    draft: Draft | None = None
-    size: int = 0
-    refusal: Reply | None = None
-
-    def envelope(self) -> Envelope:
-        return Envelope(
-            reverse_path=self.mail.reverse_path,
-            recipients=tuple(self.recipients),
-            body=self.mail.body,
-            smtputf8=self.mail.smtputf8,
-            ret=self.mail.ret,
-            envid=self.mail.envid,
-        )
 
 
 _DATA_FAULTS = {
@@ -135,6 +108,7 @@ class SMTPSession:
         self.transaction: Transaction | None = None
         self.accepted = 0
         self._bugs = 0
+        self._refused = 0
         self._since = 0.0
         self._task: asyncio.Task[None] | None = None
         self._reading = False
@@ -349,13 +323,16 @@ class SMTPSession:
         return (*found, "HELP")
 
     async def _mail(self, mail: Mail) -> Reply:
-        if mail.size is not None and mail.size > self.site.message_octets_max:
+        if self._refused >= limits.SMTP_REFUSED_PATHS_MAX:
+            reply = replies.TOO_MANY_REFUSED
+        elif mail.size is not None and mail.size > self.site.message_octets_max:
             reply = replies.TOO_BIG  # RFC 1870 §6.1
         else:
             reply = await self.on_mail(mail)
         if reply.is_positive:
             self.transaction = Transaction(mail)
         else:
+            self._refused += reply.is_permanent
             path = str(mail.reverse_path or "<>")
             self.trace(SenderRefused(session=self.id, reverse_path=path, reply=str(reply)))
         return reply
@@ -364,13 +341,20 @@ class SMTPSession:
         transaction = self.transaction
         assert transaction is not None, "the core lets no RCPT come before MAIL"
         recipient = command.recipient
-        if len(transaction.recipients) >= self.site.recipients_max:
+        transaction.tried += 1
+        if (
+            self._refused >= limits.SMTP_REFUSED_PATHS_MAX
+            or transaction.tried > limits.SMTP_RECIPIENTS_TRIED_FACTOR * self.site.recipients_max
+        ):
+            reply = replies.TOO_MANY_REFUSED
+        elif len(transaction.recipients) >= self.site.recipients_max:
             reply = replies.TOO_MANY_RECIPIENTS
         else:
             reply = await self.on_rcpt(recipient, transaction)
         if reply.is_positive:
             transaction.recipients.append(recipient)
         else:
+            self._refused += reply.is_permanent
             self.trace(
                 RecipientRefused(
                     session=self.id,

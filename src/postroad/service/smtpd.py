@@ -50,8 +50,8 @@ from postroad.service.smtp_events import MailAccepted, remembered
 from postroad.service.smtp_session import (
     ON_LOOP_OCTETS_MAX,
     SMTPSession,
-    Transaction,
 )
+from postroad.service.smtp_transaction import Transaction
 from postroad.service.success_report import success_report
 from postroad.service.threaded_dkim import verify_on_thread
 from postroad.store.contract import Draft

@@ -39,8 +39,8 @@ from postroad.service.smtp_events import MailAccepted, remembered
 from postroad.service.smtp_login import Login
 from postroad.service.smtp_session import (
     SMTPSession,
-    Transaction,
 )
+from postroad.service.smtp_transaction import Transaction
 from postroad.service.success_report import success_report
 from postroad.store.contract import Draft
 from postroad.trace.event import Event

@@ -345,6 +345,14 @@ def test_a_cancelled_exchange_leaves_the_session_usable() -> None:
     assert not conn.authenticated
 
 
+def test_exchanges_without_end_end_the_session() -> None:
+    """Each one asks the directory; broken off with `*` they were not counted at all."""
+    conn = ServerConnection("mx.one.example")
+    drive(conn, b"EHLO c.example\r\n")
+    most = limits.SMTP_AUTH_EXCHANGES_MAX
+    assert codes(b"AUTH PLAIN\r\n*\r\n" * (most + 2), conn) == [334, 501] * most + [421]
+
+
 def test_a_second_login_is_refused() -> None:
     conn = ServerConnection("mx.one.example")
     assert codes(b"EHLO c.example\r\n" + b"AUTH PLAIN AGEAYg==\r\n" * 2, conn) == [250, 235, 503]

@@ -124,7 +124,7 @@ _OUT_OF_ORDER: dict[tuple[State, type[Command]], Reply] = {
     (State.MAIL, Data): replies.NO_RECIPIENTS,  # RFC 2920 §3.1: all of them were refused
 }
 
-_CARRIES_NO_MAIL = (Helo, Rset, Noop, Vrfy, Expn, Help)
+_CARRIES_NO_MAIL = (Helo, Rset, Noop, Vrfy, Expn, Help, StartTLS)
 
 
 class ServerConnection:
@@ -142,6 +142,7 @@ class ServerConnection:
         "_buffer",
         "_context",
         "_decoder",
+        "_exchanges",
         "_hostname",
         "_idle_commands",
         "_skipping",
@@ -157,6 +158,7 @@ class ServerConnection:
         self._awaiting: Event | None = None
         self._bad = 0
         self._idle_commands = 0
+        self._exchanges = 0
         self._skipping = False
         self._decoder: DotDecoder | None = None
         self._context = Context(hostname, extended=False, smtputf8=False)
@@ -265,8 +267,12 @@ class ServerConnection:
             # as if it had come through TLS. Nothing of it is looked at.
             self._forget_input()
             return Malformed(replies.TLS_PIPELINED)
-        if isinstance(command, Auth) and self.authenticated:
-            return self._counted(replies.AUTHENTICATED_ALREADY)
+        if isinstance(command, Auth):
+            if self.authenticated:
+                return self._counted(replies.AUTHENTICATED_ALREADY)
+            self._exchanges += 1
+            if self._exchanges > limits.SMTP_AUTH_EXCHANGES_MAX:
+                return Malformed(replies.TOO_MANY_ERRORS)
         if isinstance(command, _CARRIES_NO_MAIL):
             self._idle_commands += 1
             if self._idle_commands > limits.SMTP_IDLE_COMMANDS_MAX:
