@@ -67,6 +67,12 @@ def test_one_event_is_one_line(text: str, as_json: bool) -> None:
         assert set(json.loads(line)) <= {"time", "level", "event", "text", "many", "number"}
 
 
+def test_nothing_steers_the_terminal_of_whoever_reads_the_log() -> None:
+    """JSON escapes ESC, but not CSI, DEL or the marks that turn the direction of writing."""
+    (line,) = lines(Happened(text="a\x9b2J\x7f \u202e\u2028é", many=("\x9b",)))
+    assert line.decode().rstrip("\n").isprintable() and "é" in line.decode()
+
+
 def test_long_values_are_cut() -> None:
     (line,) = lines(Happened(text="x" * 100_000))
     assert len(line) < 2200

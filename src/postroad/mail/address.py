@@ -19,6 +19,10 @@ _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x2
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_\-\u0080-\U0010ffff]{1,63}(?<!-)\Z")
 _IPV6ISH = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|[A-Za-z0-9\-]*:[\x21-\x5a\x5e-\x7e]+)\]\Z")
 
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters and those that turn the direction of writing: RFC 6531 lets them pass, and
+whoever shows an address to people would be made to show another."""
+
 LOCAL_OCTETS_MAX = 64  # RFC 5321 §4.5.3.1.1
 DOMAIN_OCTETS_MAX = 255  # RFC 5321 §4.5.3.1.2
 
@@ -87,6 +91,8 @@ def parse_address(text: str) -> Address:
     Source: RFC 5321 §4.1.2, §4.1.3, §4.5.3.1.
     """
     local, at, domain = text.rpartition("@")
+    if _UNSAFE.search(text) is not None:
+        raise ValueError("an address holds no control characters")
     if not at or not local or not domain:
         raise ValueError(f"an address is local@domain, not {text!r}")
     quoted = _QUOTED.match(local)

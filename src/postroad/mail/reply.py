@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\Z| )")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LINE_OCTETS_MAX = 512  # RFC 5321 §4.5.3.1.5, CRLF included
 
 
@@ -68,12 +69,14 @@ class Reply:
     def parse(cls, code: int, texts: tuple[str, ...]) -> Reply:
         """A peer's reply from its code and line texts; the status is taken from the first line.
 
-        A status whose class contradicts the code is left in the text (RFC 2034 §4).
+        A status whose class contradicts the code is left in the text (RFC 2034 §4). What would
+        steer a terminal or turn the direction of writing becomes a space: these words end up in
+        histories, reports and on an operator's screen.
         """
         lines = []
         status: Status | None = None
         for number, text in enumerate(texts):
-            clean = text.replace("\r", " ").replace("\n", " ").replace("\0", " ")
+            clean = _CONTROL.sub(" ", text)
             match = _STATUS.match(clean)
             if match is not None and int(match[1]) == code // 100:
                 found = Status(int(match[1]), int(match[2]), int(match[3]))

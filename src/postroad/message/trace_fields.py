@@ -72,7 +72,8 @@ def protocol_name(*, esmtp: bool, tls: bool, authenticated: bool, smtputf8: bool
 
 def _greeting(helo: str) -> str:
     """The peer's own name for itself as Extended-Domain; what is none becomes one."""
-    if (_DOMAIN.match(helo) or _LITERAL.match(helo)) and len(helo) <= _HELO_CHARACTERS_MAX:
+    known = _DOMAIN.match(helo) or _LITERAL.match(helo)
+    if known and len(helo) <= _HELO_CHARACTERS_MAX and helo.isprintable():
         return helo
     clean = _ATOM_UNSAFE.sub("?", helo)[:_HELO_CHARACTERS_MAX].strip(".")
     return clean or "unknown"

@@ -91,7 +91,10 @@ def _time(moment: datetime) -> str:
 def _word(value: Plain) -> str:
     if isinstance(value, str) and _BARE.match(value):
         return value
-    return msgspec.json.encode(value).decode("utf-8", "backslashreplace")
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in msgspec.json.encode(value).decode("utf-8", "backslashreplace")
+    )
 
 
 def _bounded(value: Plain) -> Plain:

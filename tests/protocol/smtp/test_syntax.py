@@ -120,5 +120,6 @@ def test_malformed_orcpt_values(text: str) -> None:
 def test_helo_names() -> None:
     good = ["mx.one.example", "localhost", "my_pc", "[192.0.2.1]", "[IPv6:::1]", "bücher.example"]
     bad = ["", "a b", "[", "[]", "a\x00", "x" * 300, "[a", "<a>", "a;b"]
+    bad += ["a\x9b31m.example", "a\u202e.example", "a\u2028b", "\u00a0"]
     assert [is_helo_name(name) for name in good] == [True] * len(good)
     assert [is_helo_name(name) for name in bad] == [False] * len(bad)

@@ -20,7 +20,7 @@ _ROUTE = re.compile(r"@[^,@:]+(?:,@[^,@:]+)*:\Z")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= \x00-\x1f\x7f]+))?\Z")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
 _HEX = re.compile(rb"\+([0-9A-F]{2})")
-_HELO = re.compile(r"[A-Za-z0-9\-._\u0080-\U0010ffff]{1,255}\Z")
+_HELO = re.compile(r"[A-Za-z0-9\-._]{1,255}\Z")
 _LITERAL = re.compile(r"\[[\x21-\x5a\x5e-\x7e]{1,253}\]\Z")
 _ADDR_TYPE = re.compile(r"[A-Za-z0-9-]+\Z")
 _UTF8_ADDR = re.compile(
@@ -127,7 +127,8 @@ def check_orcpt(value: str) -> None:
 
 
 def is_helo_name(text: str) -> bool:
-    """Whether `text` may stand behind HELO or EHLO.
+    """Whether `text` may stand behind HELO or EHLO. U-labels must be such as IDNA carries: else
+    control and direction characters would stand in trace fields.
 
     Departs: RFC 5321 §4.1.1.1 wants a domain or an address literal; underscores and bare names are
     let through, as real clients send them.
