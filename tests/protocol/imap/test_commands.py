@@ -46,6 +46,11 @@ def bad(text: bytes, state: State = State.SELECTED) -> str:
             b'BODY[HEADER.FIELDS (From "To")]',
             (), Text.FIELDS, (b"from", b"to"), (-1, -1), True,
         ),
+        (  # a client's literal in a response would shift all that follows
+            b"BODY[HEADER.FIELDS ({4+}\r\nFrom {3+}\r\na b)]",
+            b'BODY[HEADER.FIELDS (From "a b")]',
+            (), Text.FIELDS, (b"from", b"a b"), (-1, -1), False,
+        ),
         (
             b"BODY[3.HEADER.FIELDS.NOT (Received)]",
             b"BODY[3.HEADER.FIELDS.NOT (Received)]",
@@ -120,6 +125,7 @@ def test_search_keys() -> None:
     assert key(b"MODSEQ 620162338") == search.ChangedSince(620162338)
     assert key(b'MODSEQ "/flags/\\\\draft" all 620162338') == search.ChangedSince(620162338)
     assert key(b"YOUNGER 3600") == search.Within(True, 3600)
+    assert key(b"LARGER 99999999999") == search.Larger(99999999999)
     assert key("CHARSET UTF-8 TEXT {4+}\r\nпа".encode()) == search.InText("па", True)
 
 
@@ -141,7 +147,8 @@ def test_return_options(text: bytes, returns: set[bytes] | None) -> None:
     "text",
     [
         b"SEARCH", b"SEARCH ", b"SEARCH BOGUS", b"SEARCH (", b"SEARCH ()", b"SEARCH OR SEEN",
-        b"SEARCH SINCE 32-Feb-1994", b"SEARCH LARGER x", b"SEARCH RETURN (BOGUS) ALL",
+        b"SEARCH SINCE 32-Feb-1994", b"SEARCH LARGER x", b"SEARCH YOUNGER 0",
+        b"SEARCH RETURN (BOGUS) ALL",
         b"SEARCH HEADER x", b"SEARCH MODSEQ", b"SEARCH SEEN)", b"SEARCH CHARSET US-ASCII TEXT \xff",
     ],
 )  # fmt: skip

@@ -32,7 +32,11 @@ def test_decode_is_the_inverse_of_encode(name: str) -> None:
     assert decode_utf7(wire) == name
 
 
-@pytest.mark.parametrize("wire", [b"&", b"a&b", b"&AAA", b"&AA-", b"&2D0-", b"&!-", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "wire",
+    [b"&", b"a&b", b"&AAA", b"&AA-", b"&2D0-", b"&!-", b"\xff\xfe"]
+    + [b"&AGE-", b"&U,BTFw-&ZeVnLIqe-", b"&ACY-", b"&AOkAIADp-"],  # superfluous shifts
+)
 def test_what_is_not_modified_utf7_is_refused(wire: bytes) -> None:
     with pytest.raises(ValueError, match="UTF-7"):
         decode_utf7(wire)

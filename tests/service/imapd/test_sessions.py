@@ -100,7 +100,7 @@ def test_silence_is_broken_when_another_changed_the_flags(tmp_path: Path) -> Non
             assert await two.ok(b"STORE 1 +FLAGS.SILENT (\\Seen)") == [b"OK Stored"]
             # one has heard nothing of \Seen when it adds \Flagged in silence
             assert await one.ok(b"STORE 1 +FLAGS.SILENT (\\Flagged)") == [
-                b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Seen \\Recent))", b"OK Stored",
+                b"* 1 FETCH (FLAGS (\\Flagged \\Seen \\Recent))", b"OK Stored",
             ]  # fmt: skip
             assert await one.ok(b"NOOP") == [b"OK Done"]
 
@@ -426,7 +426,7 @@ def test_a_change_in_the_middle_of_a_silent_store_is_told(
 
             monkeypatch.setattr(made.site.database, "submit", interrupted)
             assert await one.ok(b"STORE 1 +FLAGS.SILENT (\\Seen)") == [
-                b"* 1 FETCH (UID 1 FLAGS (\\Answered \\Seen \\Recent))",
+                b"* 1 FETCH (FLAGS (\\Answered \\Seen \\Recent))",
                 b"OK Stored",
             ]
 

@@ -11,6 +11,7 @@ from enum import Enum
 
 from postroad.mail import limits
 from postroad.mail.errors import ProtocolError
+from postroad.protocol.imap import render
 from postroad.protocol.imap.commands import Command
 from postroad.protocol.imap.scanner import MODSEQ_MAX, NUMBER_MAX, Scanner
 from postroad.protocol.imap.sequence import SequenceSet
@@ -93,17 +94,23 @@ _RFC822 = {
 
 
 def _header_list(scan: Scanner) -> tuple[bytes, tuple[bytes, ...]]:
-    """The list as it stood, and its names."""
-    start = scan.at
+    """The list as the response has it, and its names.
+
+    A literal is written anew: the client's would be none in a response.
+    """
+    written = []
     scan.expect(b"(", "A list of header fields")
     names: dict[bytes, None] = {}
     while True:
+        start = scan.at
         name = scan.astring("A header field name")
+        as_written = scan.text[start : scan.at]
         names[name.lower()] = None
-        if len(names) > FIELDS_MAX:
+        written.append(render.astring(name) if as_written[:1] == b"{" else as_written)
+        if len(written) > FIELDS_MAX:
             raise ProtocolError("Too many header fields")
         if scan.skip(b")"):
-            return scan.text[start : scan.at], tuple(names)
+            return b"(" + b" ".join(written) + b")", tuple(names)
         scan.space()
 
 

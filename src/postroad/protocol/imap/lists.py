@@ -13,7 +13,7 @@ from postroad.mail.errors import ProtocolError
 from postroad.protocol.imap.commands import Command
 from postroad.protocol.imap.mailboxes import status_items
 from postroad.protocol.imap.names import SEPARATOR, canonical, decode_utf7
-from postroad.protocol.imap.scanner import Scanner
+from postroad.protocol.imap.scanner import BadMailboxName, Scanner
 
 PATTERNS_MAX = 20
 """Of one LIST; each is tried on every mailbox."""
@@ -50,7 +50,7 @@ def _decoded(octets: bytes) -> str:
     try:
         return decode_utf7(octets)
     except ValueError as error:
-        raise ProtocolError(f"Mailbox pattern: {error}") from error
+        raise BadMailboxName(f"Mailbox pattern: {error}") from error
 
 
 def _reference(scan: Scanner) -> str:

@@ -32,16 +32,25 @@ def _decode_shift(match: re.Match[bytes]) -> bytes:
 def decode_utf7(octets: bytes) -> str:
     """Modified UTF-7, or UTF-8 as some clients send it all the same.
 
-    Raises: ValueError when it is neither.
+    Raises: ValueError when it is neither, or when the name has another, right spelling: a client
+    would look in vain for what it created (RFC 3501 §5.1.3, superfluous shifts).
     """
+    decoded = octets
     if b"&" in octets:
         if b"&" in _ENCODED.sub(b"", octets):
             raise ValueError("not modified UTF-7")
-        octets = _ENCODED.sub(_decode_shift, octets)
+        decoded = _ENCODED.sub(_decode_shift, octets)
     try:
-        return octets.decode("utf-8")
+        name = decoded.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError("not modified UTF-7") from error
+    if b"&" in octets and octets.isascii() and _shifts(octets) != _shifts(encode_utf7(name)):
+        raise ValueError("not modified UTF-7")
+    return name
+
+
+def _shifts(octets: bytes) -> list[bytes]:
+    return _ENCODED.findall(octets)
 
 
 def _encode_run(match: re.Match[str]) -> str:

@@ -42,6 +42,10 @@ NUMBER_MAX = 0xFFFF_FFFF
 MODSEQ_MAX = (1 << 63) - 1
 
 
+class BadMailboxName(ProtocolError):
+    """The command is well formed, but no mailbox can have this name: NO, not BAD."""
+
+
 class Scanner:
     """A place in one command. Each method reads one thing there, or raises ProtocolError."""
 
@@ -155,7 +159,7 @@ class Scanner:
         try:
             return decode_mailbox(octets)
         except ValueError as error:
-            raise ProtocolError(f"Mailbox name: {error}") from error
+            raise BadMailboxName(f"Mailbox name: {error}") from error
 
     def pattern(self) -> bytes:
         """list-mailbox: as it stands, wildcards and UTF-7 included."""

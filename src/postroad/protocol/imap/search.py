@@ -243,15 +243,21 @@ class _Keys:
             case b"UNKEYWORD":
                 return Not(HasKeyword(scan.flag().lower()))
             case b"LARGER":
-                return Larger(scan.number())
+                return Larger(scan.number(MODSEQ_MAX))  # 63 bits as in RFC 9051 §9
             case b"SMALLER":
-                return Smaller(scan.number())
+                return Smaller(scan.number(MODSEQ_MAX))
             case b"OLDER" | b"YOUNGER":
-                return Within(word == b"YOUNGER", scan.number())
+                return self.within(word == b"YOUNGER")
             case b"MODSEQ":
                 return self.modseq()
             case _:
                 raise ProtocolError("The search key is not known")
+
+    def within(self, younger: bool) -> Key:
+        seconds = self.scan.number()
+        if not seconds:
+            raise ProtocolError("An interval has at least one second")  # RFC 5032 §4
+        return Within(younger, seconds)
 
     def modseq(self) -> Key:
         """The entry name and type, if given, change nothing: one modseq is kept per message."""

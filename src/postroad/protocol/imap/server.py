@@ -19,7 +19,7 @@ from postroad.protocol.imap import append as appending
 from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
 from postroad.protocol.imap.append import Append
 from postroad.protocol.imap.commands import Command
-from postroad.protocol.imap.scanner import Scanner
+from postroad.protocol.imap.scanner import BadMailboxName, Scanner
 
 PREAUTH_LINE_OCTETS_MAX = limits.SASL_MESSAGE_OCTETS_MAX * 4 // 3 + 1024
 """Before login the longest line is AUTHENTICATE with an initial response."""
@@ -350,6 +350,9 @@ class ServerConnection:
             return None
         try:
             command = appending.parse_append(match[1], Scanner(text, match.end() + 7))
+        except BadMailboxName as error:
+            self._lose(str(error), b"CANNOT", no=True)
+            return None
         except ProtocolError as error:
             self._lose(str(error))
             return None
@@ -445,6 +448,8 @@ class ServerConnection:
             return parser(tag, Scanner(text, verb.end()), uid)
         except search.UnknownCharset as error:
             return Bad(tag, str(error), b"BADCHARSET (US-ASCII UTF-8)", no=True)
+        except BadMailboxName as error:
+            return Bad(tag, str(error), b"CANNOT", no=True)
         except ProtocolError as error:
             return Bad(tag, str(error))
 

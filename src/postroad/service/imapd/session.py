@@ -245,7 +245,8 @@ class Session:
         self.put(Answer(bad.text, bad.code, status).render(tag))
         if bad.fatal:
             raise Farewell("The commands cannot be told apart any more", "unsynchronised")
-        self._count_bad()
+        if not bad.no or bad.code == b"TOOBIG":
+            self._count_bad()
 
     def _count_bad(self) -> None:
         self._bad += 1

@@ -126,16 +126,18 @@ async def _tell(
             elif modseqs and row.uid in changed:
                 silent.append(row)
         session.put(*view.new_keywords(told))
-        session.put(*view.flag_lines(told, modseqs=modseqs))
-        session.put(*_modseq_lines(view, silent))
+        session.put(*view.flag_lines(told, modseqs=modseqs, uids=command.uid))
+        session.put(*_modseq_lines(view, silent, uids=command.uid))
         if session.is_full:
             await session.flush()
         await turn()
 
 
-def _modseq_lines(view: View, rows: list[MessageRow]) -> list[bytes]:
+def _modseq_lines(view: View, rows: list[MessageRow], *, uids: bool) -> list[bytes]:
     """With CONDSTORE even .SILENT tells the new mod-sequence (RFC 7162 §3.1.3)."""
     return [
         b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (seq, row.uid, row.modseq)
+        if uids
+        else b"* %d FETCH (MODSEQ (%d))\r\n" % (seq, row.modseq)
         for seq, row in zip(view.seqs(rows), rows, strict=True)
     ]

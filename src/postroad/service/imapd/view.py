@@ -186,19 +186,21 @@ class View:
         self.modseq = max(self.modseq, changes.highestmodseq)
         return out
 
-    def flag_lines(self, rows: Sequence[MessageRow], *, modseqs: bool) -> list[bytes]:
-        """FETCH responses with UID, FLAGS and, when wanted, MODSEQ."""
+    def flag_lines(
+        self, rows: Sequence[MessageRow], *, modseqs: bool, uids: bool = True
+    ) -> list[bytes]:
+        """FETCH responses with FLAGS and, when wanted, UID and MODSEQ.
+
+        News always names the UID; the answer to a STORE by numbers does not (RFC 3501 §6.4.6).
+        """
         render_flags = self.flag_renderer()
-        if modseqs:
-            return [
-                b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n"
-                % (seq, row.uid, render_flags(row), row.modseq)
-                for seq, row in zip(self.seqs(rows), rows, strict=True)
-            ]
-        return [
-            b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (seq, row.uid, render_flags(row))
-            for seq, row in zip(self.seqs(rows), rows, strict=True)
-        ]
+        out = []
+        for seq, row in zip(self.seqs(rows), rows, strict=True):
+            uid = b"UID %d " % row.uid if uids else b""
+            modseq = b" MODSEQ (%d)" % row.modseq if modseqs else b""
+            flags = render_flags(row)
+            out.append(b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (seq, uid, flags, modseq))
+        return out
 
     def flag_renderer(self) -> FlagRenderer:
         return FlagRenderer(self.first_recent)
