@@ -24,6 +24,7 @@ from postroad.app.housekeeping import keep_house
 from postroad.app.logs import ServerLog
 from postroad.app.loop import raise_descriptor_limit, run_loop
 from postroad.app.notify import notify, notify_reloading
+from postroad.app.preload import preload
 from postroad.app.sockets import CannotStart, Sockets, bind_all, close_all, drop_privileges
 from postroad.app.wiring import (
     ConfigurationReloaded,
@@ -90,7 +91,7 @@ def serve(path: Path) -> int:
     log: ServerLog | None = None
     supervisor: Supervisor | None = None
     try:
-        drop_privileges(config)
+        drop_privileges(config, preload)
         if workers:
             supervisor = _forked(config, sets)
         log = ServerLog(config.log)

@@ -7,7 +7,8 @@ import grp
 import os
 import pwd
 import socket
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from postroad.app.config import Config
@@ -78,9 +79,10 @@ def close_all(sets: Iterable[Sockets]) -> None:
             sock.close()
 
 
-def drop_privileges(config: Config) -> None:
+def drop_privileges(config: Config, prepare: Callable[[], None] | None = None) -> None:
     """As root, becomes [server] user for good; otherwise does nothing.
 
+    prepare: called just before, for what that user may not read.
     Raises: CannotStart.
     """
     if os.geteuid() != 0:
@@ -100,12 +102,16 @@ def drop_privileges(config: Config) -> None:
     if user.pw_uid == 0:
         return
     _demand_owner(config.data_dir, user)
+    if prepare is not None:
+        prepare()
     os.initgroups(name, group)
     os.setgid(group)
     os.setuid(user.pw_uid)
     os.environ["HOME"] = user.pw_dir
     if os.geteuid() == 0 or os.getuid() == 0:
         raise CannotStart(f"could not become {name}")
+    if config.workers:
+        _demand_program(name)
 
 
 def _demand_owner(data_dir: Path, user: pwd.struct_passwd) -> None:
@@ -114,3 +120,17 @@ def _demand_owner(data_dir: Path, user: pwd.struct_passwd) -> None:
         raise CannotStart(
             f"{data_dir} does not belong to {user.pw_name}: chown -R {user.pw_name} {data_dir}"
         )
+
+
+def _demand_program(user: str) -> None:
+    """A worker that dies is replaced by a process of its own: who serves must be able to run us.
+
+    Raises: CannotStart.
+    """
+    for path in (sys.executable, os.__file__, __file__):
+        if not os.access(path, os.R_OK | (os.X_OK if path == sys.executable else 0)):
+            raise CannotStart(
+                f"{user} cannot read {path}, and could not start a new worker when one dies. "
+                "Install Postroad where that user can read it (a virtual environment in /opt, made "
+                "by a Python of the system), or set [server] workers = 0"
+            )

@@ -6,6 +6,7 @@ A migration is `migrations/NNNN_name.sql`; the number of the last one applied is
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
 
 import apsw
@@ -27,8 +28,10 @@ ACCOUNT_TABLES = (
 """Every table of user data: what goes when an account goes."""
 
 
+@functools.cache
 def migrations() -> list[tuple[int, str]]:
-    """(number, SQL) of every migration, ascending and without gaps from 1."""
+    """(number, SQL) of every migration, ascending and without gaps from 1. Read once: a server
+    that has given up root may not be able to read them any more."""
     folder = resources.files("postroad.database") / "migrations"
     found = sorted(
         (int(item.name[:4]), item.read_text("utf-8"))
