@@ -144,12 +144,17 @@ def test_what_is_not_there(server: DNSServer) -> None:
 @pytest.mark.parametrize(
     ("name", "word"), [("broken", "SERVFAIL"), ("no", "REFUSED"), ("mute", "timed out")]
 )
-def test_failures_are_unavailable_and_not_kept(server: DNSServer, name: str, word: str) -> None:
+def test_failures_are_unavailable_for_a_moment(server: DNSServer, name: str, word: str) -> None:
     async def test(resolver: NetResolver, clock: FakeClock) -> None:
         with pytest.raises(Unavailable, match=f"dns mx {name}.one.example: {word}"):
             await resolver.mx(f"{name}.one.example")
+        asked = len(server.asked())
+        with pytest.raises(Unavailable, match=f"dns mx {name}.one.example: {word}"):
+            await resolver.mx(f"{name}.one.example")
+        assert len(server.asked()) == asked, "a dead nameserver is not asked for every message"
         server.remove(f"{name}.one.example")
         server.add(f"{name}.one.example", "MX", "5 mx.one.example")
+        clock.seconds += 31
         assert await resolver.mx(f"{name}.one.example")
 
     asking(server, test, timeout_s=0.05)
@@ -203,6 +208,26 @@ def test_an_alias_the_nameserver_does_not_follow(server: DNSServer) -> None:
         assert await resolver.a("deep.one.example")
         names = [name for _, name in server.asked("A")]
         assert names == ["deep.one.example", "www.one.example", "mx.one.example"]
+
+    asking(server, test)
+
+
+def test_a_no_without_soa_is_kept_for_a_moment(server: DNSServer) -> None:
+    """Else a resolver that leaves the SOA out is asked the same for every message."""
+
+    def without_soa(query: bytes, response: bytes) -> list[bytes]:
+        answer = dns.message.from_wire(response)
+        answer.authority.clear()
+        return [answer.to_wire()]
+
+    async def test(resolver: NetResolver, clock: FakeClock) -> None:
+        server.forge = without_soa
+        for _ in range(3):
+            assert not await resolver.a("nobody.one.example")
+        assert len(server.asked()) == 1
+        clock.seconds += 6
+        assert not await resolver.a("nobody.one.example")
+        assert len(server.asked()) == 2
 
     asking(server, test)
 

@@ -58,6 +58,13 @@ EDNS_RETRY_S = 900
 """A nameserver that did not know EDNS is asked without it for this long (RFC 6891 §6.2.2)."""
 RESOLV_CONF = Path("/etc/resolv.conf")
 
+SOALESS_TTL_S = 5
+"""Of a "no" without an SOA, which gives no time of its own (RFC 2308 §5 forbids keeping it where
+caches ask each other in a ring; nobody asks us). Else each message asks again."""
+FAILURE_TTL_S_MIN, FAILURE_TTL_S_MAX = 1.0, 30.0
+"""A failure is the answer for as long as it took to come about, within these (RFC 9520 §3.2: 1 s
+at least, 5 minutes at most): a dead nameserver must not cost every message the whole timeout."""
+
 _LOST: Answer[Any] = Answer(Outcome.NXDOMAIN)
 
 
@@ -71,7 +78,7 @@ class _LeaderLeft(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    answer: Answer[Any]
+    answer: Answer[Any] | Unavailable
     expires: float
     octets: int
 
@@ -161,6 +168,8 @@ class NetResolver:
         if kept is not None:
             if self._clock.monotonic() < kept.expires:
                 self._cache.move_to_end(key)
+                if isinstance(kept.answer, Unavailable):
+                    raise Unavailable(kept.answer.what)
                 return kept.answer
             self._drop(key)
         seat = self._asking.get(key)
@@ -175,9 +184,14 @@ class NetResolver:
         """Asks for all who have the same question until it is answered."""
         seat: Future[Answer[Any]] = asyncio.get_running_loop().create_future()
         self._asking[key] = seat
+        began = self._clock.monotonic()
         try:
             answer = await self._resolve(key)
         except BaseException as error:
+            if isinstance(error, Unavailable):
+                took = self._clock.monotonic() - began
+                kept_s = min(max(took, FAILURE_TTL_S_MIN), FAILURE_TTL_S_MAX)
+                self._keep(key, error, 0, kept_s)
             seat.set_exception(error if isinstance(error, Unavailable) else _LeaderLeft())
             seat.exception()  # seen, even when nobody else waits
             raise
@@ -189,9 +203,13 @@ class NetResolver:
     def _drop(self, key: tuple[RecordType, str]) -> None:
         self._cache_octets -= self._cache.pop(key).octets
 
-    def _keep(self, key: tuple[RecordType, str], answer: Answer[Any], octets: int) -> None:
-        found = answer.outcome is Outcome.FOUND
-        ttl_s = min(answer.ttl_s, TTL_S_MAX if found else NEGATIVE_TTL_S_MAX)
+    def _keep(
+        self,
+        key: tuple[RecordType, str],
+        answer: Answer[Any] | Unavailable,
+        octets: int,
+        ttl_s: float,
+    ) -> None:
         if ttl_s <= 0:
             return
         if key in self._cache:
@@ -219,15 +237,15 @@ class NetResolver:
             records, target, ttl_s = self._follow(response, name, kind, ttl_s, seen)
             if records:
                 answer = Answer(Outcome.FOUND, records, ttl_s, authenticated)
-                self._keep(key, answer, octets)
+                self._keep(key, answer, octets, min(ttl_s, TTL_S_MAX))
                 return answer
             nxdomain = response.code == Code.NXDOMAIN
             if target == name or nxdomain or response.negative_ttl_s is not None:
                 outcome = Outcome.NXDOMAIN if nxdomain else Outcome.NODATA
-                answer = Answer(
-                    outcome, (), min(ttl_s, response.negative_ttl_s or 0), authenticated
-                )
-                self._keep(key, answer, octets)
+                said = response.negative_ttl_s
+                ttl_s = min(ttl_s, SOALESS_TTL_S if said is None else said, NEGATIVE_TTL_S_MAX)
+                answer = Answer(outcome, (), ttl_s, authenticated)
+                self._keep(key, answer, octets, ttl_s)
                 return answer
             if not is_carriable(target):
                 return Answer(Outcome.NXDOMAIN, (), 0, False)
