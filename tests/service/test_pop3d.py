@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from postroad.directory.operations import RemoveAccount
 from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.mail.secret import Secret
 from postroad.net.contract import Stream
@@ -81,6 +82,29 @@ def test_dialog(dialog: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dialog", DIALOGS, ids=lambda path: path.stem)
 def test_a_wrong_server_fails(dialog: Path) -> None:
     assert_wrong_server_fails(dialog)
+
+
+def test_a_session_ends_with_its_account(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with pop3(tmp_path) as (made, service):
+            client, server = local_pair()
+            serving = asyncio.create_task(service.handle(server))
+
+            async def say(line: str) -> bytes:
+                await client.write([line.encode() + b"\r\n"], 10)
+                return await client.read(10)
+
+            await client.read(10)
+            await say("USER ann@one.example")
+            assert (await say(f"PASS {PASSWORD}")).startswith(b"+OK 2 messages")
+            assert (await say("STAT")).startswith(b"+OK 2 ")
+            await made.site.database.submit(RemoveAccount(account=made.accounts["ann@one.example"]))
+            assert await say("STAT") == b"-ERR [SYS/PERM] the account is gone\r\n"
+            assert await client.read(10) == b""
+            await serving
+            assert made.traced(POP3SessionEnded)[-1].how == "account removed"
+
+    asyncio.run(run())
 
 
 def test_deletions_happen_at_quit_and_only_then(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ class Transaction:
         drop = Maildrop(inbox.uidvalidity, uids, sizes)
         return cls(site, account, inbox.mailbox, drop, out)
 
+    @property
+    def is_open(self) -> bool:
+        """False once the account was removed: its sessions end."""
+        inbox = self._site.store.mailbox(self._account, "INBOX")
+        return inbox is not None and inbox.mailbox == self._mailbox
+
     async def update(self) -> None:
         """QUIT: removes what was marked, durably. Raises: Unavailable, StateError."""
         marked = self.drop.marked

@@ -40,7 +40,8 @@ from postroad.trace import Event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class POP3SessionEnded(Event):
-    """how: "quit", "closed", "timed out", "drained", "too many errors", "too many failures"."""
+    """how: "quit", "closed", "timed out", "drained", "too many errors", "too many failures",
+    "account removed"."""
 
     peer: str
     login: str
@@ -180,6 +181,8 @@ class POP3Session:
                 raise AssertionError("responses are read where the exchange is")
             case _:
                 assert self._transaction is not None, "the core lets these through after login only"
+                if not self._transaction.is_open:
+                    await self._goodbye("account removed", "SYS/PERM", "the account is gone")
                 await self._transaction.obey(command)
 
     # -- before login -------------------------------------------------------------------------
