@@ -31,6 +31,7 @@ from postroad.mail.reply import Reply
 from postroad.net.tls import opportunistic_context
 from postroad.service.queue_attempt import Attempt, AttemptBroke, due_part
 from postroad.service.site import Site
+from postroad.service.turns import Turns
 
 Key: TypeAlias = tuple[str, str]
 """Our message id, and the destination's key domain."""
@@ -52,6 +53,9 @@ TROUBLE_S = 10
 """Wait after a fault of ours or of the disk."""
 LANES_REMEMBERED_MAX = 10_000
 YIELD_EVERY = 200
+STEPS_PER_TURN = 4
+"""Of attempts, in one turn of the loop: a commit wakes a hundred couriers at once, half a
+millisecond each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,6 +138,7 @@ class QueueRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._worker_count = 0
         self._budget = OctetBudget(OCTETS_IN_MEMORY_MAX)
+        self._turns = Turns(STEPS_PER_TURN)
         self._wake = asyncio.Event()
         self._draining = False
         self._running: asyncio.Task[None] | None = None
@@ -351,6 +356,7 @@ class QueueRunner:
         """The attempt that is due; None when there is none now."""
         name, domain = key
         try:
+            await self._turns.take()
             message = self._site.queue.message(name)
             if message is None:
                 self._release(key, None)
@@ -375,6 +381,7 @@ class QueueRunner:
             return True
         try:
             await attempt.begin()
+            await self._turns.take()
             await attempt.carry(courier)
         except Exception as error:
             attempt.break_off(error)
@@ -399,6 +406,7 @@ class QueueRunner:
     async def _settle(self, attempt: Attempt) -> None:
         due: int | None = self._now() + TROUBLE_S
         try:
+            await self._turns.take()
             due = await attempt.settle()
         except Exception as error:
             self._trace_fault(attempt.domain, attempt.message.message, error)
