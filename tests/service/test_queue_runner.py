@@ -220,6 +220,26 @@ def test_a_sender_who_is_nobody_any_more_keeps_nothing_in_the_queue(tmp_path: Pa
     live(tmp_path, {}, story, before=World.add_alice)
 
 
+def test_a_peers_words_steer_no_screen(tmp_path: Path) -> None:
+    """History, queue and report are read on terminals."""
+    rude = "550-5.1.1 no\x1b[2J\x07\n550 5.1.1 \x9b31m\u202e \x08 user"
+    later = "451 4.1.1 \x1b]0;mine\x07"
+    peer = Peer({"RCPT bob@": rude.replace("\n", "\r\n"), "RCPT carol@": later})
+
+    async def story(world: World) -> None:
+        await world.enqueue("bob@two.example", "carol@two.example")
+        await world.until(lambda: len(world.inbox()) == 1)
+        shown = [str(value) for item in world.history("m0001") for value in item.values()]
+        message = world.queue.message("m0001")
+        assert message is not None
+        shown += [item.last_reply for item in message.recipients]
+        shown.append(world.inbox()[0].decode().replace("\r\n", " ").replace("\t", " "))
+        assert any("user" in text for text in shown) and any("mine" in text for text in shown)
+        assert [text for text in shown if not text.isprintable()] == []
+
+    live(tmp_path, {"192.0.2.2": peer}, story, before=World.add_alice)
+
+
 def test_the_delay_is_told_once_and_the_end_with_the_last_reply(tmp_path: Path) -> None:
     peer = Peer({"MAIL": "451 4.7.1 not today"})
 
