@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from message.octets import HEADS, OCTETS
-from postroad.message.header import parse_header
+from postroad.message.header import field_octets, parse_header
 from postroad.message.section import encoding_of, filter_header, locate, text_parts
 from postroad.message.structure import Node, pack, unpack
 from postroad.message.summary import summarize
@@ -177,3 +178,33 @@ def test_picked_and_left_fields_are_all_fields(octets: bytes) -> None:
         for text in (picked, left)
         for field in (parse_header(text)[0] if text != b"\r\n" else ())
     )
+
+
+_LINES = st.sampled_from(
+    [b"To: a\r\n", b"TO :b\r\n", b"To\t: c\n", b" To: folded\r\n", b"\tx\r\n", b"no field\r\n"]
+    + [
+        b"Tom: d\r\n",
+        b"X-To: e\r\n",
+        b"To",
+        b"Subject: To: f\r\n",
+        b" \r\n",
+        b"\r\r\n",
+        b"From:\r\n",
+    ]
+)
+
+
+@given(st.lists(_LINES, max_size=12))
+def test_one_expression_chooses_what_the_fields_one_by_one_give(lines: list[bytes]) -> None:
+    """Folds, names that begin alike, and lines that are no fields are told apart."""
+    header = b"".join(lines)
+    if header and not header.endswith(b"\n"):
+        header += b"\r\n"
+    header += b"\r\n"
+    names = [b"to", b"FROM"]
+    slow = b"".join(
+        raw
+        for raw in field_octets(header)
+        if b":" in raw and raw.partition(b":")[0].rstrip(b" \t").lower() in (b"to", b"from")
+    )
+    assert filter_header(header, names, False) == slow + b"\r\n"

@@ -6,13 +6,19 @@ Source: RFC 3501 §6.4.5 (section-spec, part numbers), §7.4.2; RFC 5322 §2.2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from postroad.message.header import field_octets
 from postroad.message.structure import Kind, Node, unpack
 
 __all__ = ["TextPart", "encoding_of", "filter_header", "locate", "part_at", "text_parts"]
+
+_NAME = re.compile(rb"[\x21-\x39\x3b-\x7e]+\Z")
+CHOSEN_MAX = 50
+"""Names that one expression looks for; clients ask for some ten."""
 
 
 def _numbered(node: Node) -> tuple[Node, ...]:
@@ -116,8 +122,26 @@ def text_parts(structure: bytes) -> list[TextPart]:
     return out
 
 
+@lru_cache(maxsize=256)
+def _chooser(names: tuple[bytes, ...]) -> re.Pattern[bytes] | None:
+    """Finds all lines of a section; its group holds the fields of these names.
+
+    None: they are too many, or no names of fields.
+    """
+    if not 0 < len(names) <= CHOSEN_MAX or not all(map(_NAME.match, names)):
+        return None
+    wanted = b"|".join(re.escape(name) for name in names)
+    return re.compile(
+        rb"((?:" + wanted + rb")[ \t]*:[^\n]*\n?(?:[ \t][^\n]*\n?)*)|[^\n]+\n?|\n", re.IGNORECASE
+    )
+
+
 def filter_header(header: bytes, names: Collection[bytes], exclude: bool) -> bytes:
     """HEADER.FIELDS, or HEADER.FIELDS.NOT: the chosen fields as they stand, and an empty line."""
+    chooser = None if exclude else _chooser(tuple(names))
+    if chooser is not None:
+        found = b"".join(chooser.findall(header))
+        return found + (b"\r\n" if found.endswith(b"\n") or not found else b"\r\n\r\n")
     wanted = {name.lower() for name in names}
     kept = []
     for raw in field_octets(header):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from postroad.mail.uidset import UIDSet
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Want
 
 Octets = bytes | memoryview
+FlagsRow: TypeAlias = tuple[int, int, int, bytes]
 
 
 class Draft(Protocol):
@@ -79,6 +80,13 @@ class Store(Protocol):
     ) -> Iterator[list[MessageRow]]:
         """Rows that exist among `uids`, ascending, some hundred at a time: yield to the loop
         between slices. Each slice is a fresh read; nothing is held open in between."""
+        ...
+
+    def flags(
+        self, account: int, mailbox: int, uids: UIDSet, slice: int = 1000
+    ) -> Iterator[list[FlagsRow]]:
+        """The same, but for what a client asks of everything: uid, modseq, flags, keywords as
+        packed by `store.keywords`. Plain tuples: a third of the cost of rows."""
         ...
 
     def changes(self, account: int, mailbox: int, since: int) -> Changes | None:

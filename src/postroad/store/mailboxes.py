@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from itertools import starmap
+from typing import cast
 
 import msgspec
 
@@ -15,7 +16,7 @@ from postroad.database.contract import Database, Row
 from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.store import keywords as words
-from postroad.store.contract import Blobs
+from postroad.store.contract import Blobs, FlagsRow
 from postroad.store.names import canonical
 from postroad.store.values import Changes, Mailbox, MessageRow, Want
 
@@ -52,6 +53,10 @@ _HEAP_COLUMNS = (
     "sent",
 )
 """In the order of `MessageRow`'s fields."""
+_FLAGS_ROWS = (
+    "SELECT uid, modseq, flags, keywords FROM message"
+    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?"
+)
 _FLAGS = tuple(Flag(bits) for bits in range(32))
 
 
@@ -159,6 +164,23 @@ class MailStore:
                 batch = []
         if batch:
             yield batch
+
+    def flags(
+        self, account: int, mailbox: int, uids: UIDSet, slice: int = 1000
+    ) -> Iterator[list[FlagsRow]]:
+        execute = self._database.execute
+        for low, high in uids.ranges:
+            start = low
+            while start <= high:
+                rows = cast(
+                    "list[FlagsRow]",
+                    list(execute(_FLAGS_ROWS, (account, mailbox, start, high, slice))),
+                )
+                if rows:
+                    yield rows
+                if len(rows) < slice:
+                    break
+                start = rows[-1][0] + 1
 
     def changes(self, account: int, mailbox: int, since: int) -> Changes | None:
         with self._database.snapshot():

@@ -168,3 +168,58 @@ def test_idle_sessions_are_small(tmp_path: Path) -> None:
             await asyncio.wait([client.task for client in clients], timeout=5)
 
     asyncio.run(run())
+
+
+def test_flags_alone_come_from_tuples_and_agree_with_rows(tmp_path: Path) -> None:
+    """UID, FLAGS and MODSEQ take a path of their own; sizes beside them, the general one."""
+
+    async def run() -> None:
+        async with make_site(tmp_path, plaintext_on_loopback=True) as made:
+            service = IMAPService(made.site, False)
+            async with Client(service) as one, Client(service) as two:
+                for client in (one, two):
+                    await client.login()
+                for flags in (b"(\\Seen)", b"($a $B)", b"()", b"(\\Deleted $a)"):
+                    await one.append(flags=flags)
+                await one.ok(b"SELECT INBOX")
+                await one.ok(b"STORE 2 +FLAGS.SILENT (\\Deleted)")
+                await one.ok(b"UID EXPUNGE 2")
+                await one.ok(b"UNSELECT")
+                for flags in (b"(\\Seen $a)", b"()"):
+                    await one.append(flags=flags)
+                await two.ok(b"SELECT INBOX")  # the last two are recent here
+                counts = {b"1:*": 5, b"2,4:5": 3, b"1,3": 2, b"5": 1}
+                for items in (b"FLAGS", b"UID FLAGS", b"UID FLAGS MODSEQ", b"UID", b"MODSEQ"):
+                    for messages, count in counts.items():
+                        short = await two.ok(b"FETCH %b (%b)" % (messages, items))
+                        long = await two.ok(b"FETCH %b (%b RFC822.SIZE)" % (messages, items))
+                        short = [line for line in short if b"HIGHESTMODSEQ" not in line]
+                        assert len(short) == len(long) == count + 1
+                        for line, full in zip(short[:-1], long[:-1], strict=True):
+                            without = re.sub(rb" ?RFC822.SIZE \d+", b"", full)
+                            assert line == without.replace(b"( ", b"(")
+                assert (await two.ok(b"FETCH 4 FLAGS"))[0].endswith(
+                    b"(FLAGS (\\Seen $a \\Recent) MODSEQ (8))"
+                )
+
+    asyncio.run(run())
+
+
+def test_names_of_fields_are_no_formats(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with make_site(tmp_path, plaintext_on_loopback=True) as made:
+            async with Client(IMAPService(made.site, False)) as one:
+                await one.login()
+                await one.append()
+                await one.ok(b"SELECT INBOX")
+                out = await one.ok(b'FETCH 1 BODY[HEADER.FIELDS ("%d%b" Subject)]')
+                assert out[0] == (
+                    b'* 1 FETCH (FLAGS (\\Seen \\Recent) BODY[HEADER.FIELDS ("%d%b" Subject)] {18}'
+                    b"\r\nSubject: first\r\n\r\n)"
+                )
+                out = await one.ok(b"FETCH 1 (BODY.PEEK[HEADER.FIELDS (X)] BODY.PEEK[HEADER]<0.6>)")
+                assert out[0] == (
+                    b"* 1 FETCH (BODY[HEADER.FIELDS (X)] {2}\r\n\r\n BODY[HEADER]<0> {6}\r\nFrom: )"
+                )
+
+    asyncio.run(run())

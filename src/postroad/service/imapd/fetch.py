@@ -22,6 +22,7 @@ from postroad.service.imapd.session import Answer, Session
 from postroad.service.imapd.turns import turn
 from postroad.service.imapd.view import FlagRenderer, View
 from postroad.store import operations
+from postroad.store.keywords import unpack
 from postroad.store.values import FlagMode, FlagsStored, MessageRow, Want
 
 TABLE_SLICE = 500
@@ -34,6 +35,7 @@ WHOLE_OCTETS_MAX = 256 << 10
 PIECE_OCTETS = 128 << 10
 
 _WANT = {Item.ENVELOPE: Want.ENVELOPE, Item.BODY: Want.BODY, Item.BODYSTRUCTURE: Want.BODYSTRUCTURE}
+_PLAIN = frozenset((Item.UID, Item.FLAGS, Item.MODSEQ))
 _FROM_HEADER = frozenset((Text.HEADER, Text.FIELDS, Text.FIELDS_NOT))
 
 
@@ -43,7 +45,13 @@ async def fetch(session: Session, command: Fetch) -> Answer:
     if Item.MODSEQ in command.items:
         enable_condstore(session)
     reader = _Reader(session, view, command)
-    failed = await reader.sections(uids) if command.sections else await reader.table(uids)
+    failed = False
+    if command.sections:
+        failed = await reader.sections(uids)
+    elif reader.is_plain:
+        await reader.plain(uids)
+    else:
+        await reader.table(uids)
     expunges = command.uid and not session.core.has_pending
     if failed:
         return Answer("Some messages cannot be read now", b"UNAVAILABLE", b"NO", expunges)
@@ -102,10 +110,44 @@ class _Reader:
                     out.append([row.modseq for row in rows])
         return out
 
-    async def table(self, uids: UIDSet) -> bool:
+    @property
+    def is_plain(self) -> bool:
+        """Whether only that is asked which clients ask of all messages at once."""
+        return self.changedsince < 0 and _PLAIN.issuperset(self.items)
+
+    async def plain(self, uids: UIDSet) -> None:
+        """UID, FLAGS and MODSEQ alone: tuples as the store reads them, no rows."""
+        session, view = self.session, self.view
+        line = self.line
+        for rows in session.site.store.flags(view.account, view.mailbox, uids):
+            found = [row[0] for row in rows]
+            columns: list[Sequence[object]] = []
+            for item in self.items:
+                match item:
+                    case Item.UID:
+                        columns.append(found)
+                    case Item.FLAGS:
+                        words = {row[3] for row in rows}
+                        told = {word for packed in words for word in unpack(packed)}
+                        session.put(*view.new_words(told))
+                        columns.append(self.flags.texts(rows))
+                    case _:
+                        columns.append([row[1] for row in rows])
+            numbers = view.numbers(found)
+            session.put(b"".join([line % row for row in zip(numbers, *columns, strict=True)]))
+            if session.is_full:
+                await session.flush()
+            await turn()
+
+    @property
+    def line(self) -> bytes:
+        """What a message's response is rendered with."""
+        return b"* %d FETCH (" + b" ".join(_FORMATS[item] for item in self.items) + b")\r\n"
+
+    async def table(self, uids: UIDSet) -> None:
         """No section is wanted: one line per message."""
         session, view = self.session, self.view
-        line = b"* %d FETCH (" + b" ".join(_FORMATS[item] for item in self.items) + b")\r\n"
+        line = self.line
         for rows in self.slices(uids, TABLE_SLICE):
             if rows:
                 if Item.FLAGS in self.items:
@@ -116,7 +158,6 @@ class _Reader:
                 if session.is_full:
                     await session.flush()
             await turn()
-        return False
 
     async def sections(self, uids: UIDSet) -> bool:
         """Whether a message could not be read."""
@@ -131,6 +172,12 @@ class _Reader:
             if Item.FLAGS in self.items or unseen:
                 session.put(*view.new_keywords(rows))
             heads = self.heads(rows, unseen)
+            if not self.want & Want.OCTETS:
+                session.put(b"".join(self.short(rows, heads)))
+                if session.is_full:
+                    await session.flush()
+                await turn()
+                continue
             for seq, row, head in zip(view.seqs(rows), rows, heads, strict=True):
                 try:
                     await self.message(seq, row, head)
@@ -185,6 +232,21 @@ class _Reader:
             (head + b" " + told % row_values).lstrip() if row.uid in unseen else head
             for head, row, row_values in zip(heads, rows, values, strict=True)
         ]
+
+    def short(self, rows: list[MessageRow], heads: list[bytes]) -> list[bytes]:
+        """Responses whose sections are all cut from the header that the table holds."""
+        sections = self.command.sections
+        labels = [section.label.replace(b"%", b"%%") + b" {%d}\r\n%b" for section in sections]
+        labels[1:] = [b" " + label for label in labels[1:]]
+        out = []
+        for seq, row, head in zip(self.view.seqs(rows), rows, heads, strict=True):
+            assert row.header is not None, "the row was read with Want.HEADER"
+            out.append(b"* %d FETCH (%b" % (seq, head + b" " if head else b""))
+            for label, section in zip(labels, sections, strict=True):
+                found = _cut(section, _fields(section, row.header))
+                out.append(label % (len(found), found))
+            out.append(b")\r\n")
+        return out
 
     async def message(self, seq: int, row: MessageRow, head: bytes) -> None:
         """One FETCH response with sections."""

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 
 from postroad.mail.errors import ProtocolError
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
 from postroad.protocol.imap.sequence import SequenceSet
+from postroad.store.contract import FlagsRow
+from postroad.store.keywords import unpack
 from postroad.store.values import Changes, Mailbox, MessageRow
 
 
@@ -115,9 +118,15 @@ class View:
             return wanted
         return UIDSet(tuple((low, min(high, last)) for low, high in ranges if low <= last))
 
-    def numbers(self, found: Iterable[int]) -> list[int]:
+    def numbers(self, found: Sequence[int]) -> Sequence[int]:
         """The numbers of ascending UIDs, all of which the view knows."""
+        if not found:
+            return ()
         uids = self.uids
+        at = bisect_left(uids, found[0])
+        stop = at + len(found)
+        if stop <= len(uids) and uids[stop - 1] == found[-1]:
+            return range(at + 1, stop + 1)
         at = 0
         out = []
         for uid in found:
@@ -207,9 +216,11 @@ class View:
 
     def new_keywords(self, rows: Sequence[MessageRow]) -> list[bytes]:
         """A FLAGS response when a keyword shows up that the client has not been told of."""
-        fresh = {
-            word for row in rows if row.keywords for word in row.keywords
-        } - self.keywords  # fmt: skip
+        return self.new_words({word for row in rows if row.keywords for word in row.keywords})
+
+    def new_words(self, words: set[bytes]) -> list[bytes]:
+        """The same for keywords by themselves."""
+        fresh = words - self.keywords
         if not fresh:
             return []
         self.keywords |= fresh
@@ -255,11 +266,27 @@ class FlagRenderer:
         recent = row.uid >= self._first_recent
         if not row.keywords:
             return (_PLAIN_RECENT if recent else _PLAIN)[row.flags]
-        key = (int(row.flags), row.keywords, recent)
+        return self._worded(int(row.flags), row.keywords, recent)
+
+    def _worded(self, flags: int, keywords: tuple[bytes, ...], recent: bool) -> bytes:
+        key = (flags, keywords, recent)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = render.flags(*key)
         return found
+
+    def texts(self, rows: Sequence[FlagsRow]) -> list[bytes]:
+        """The same for ascending rows as `Store.flags` gives them."""
+        first = self._first_recent
+        if rows[0][0] < first <= rows[-1][0]:
+            at = bisect_left(rows, first, key=itemgetter(0))
+            return self.texts(rows[:at]) + self.texts(rows[at:])
+        recent = rows[0][0] >= first
+        plain = _PLAIN_RECENT if recent else _PLAIN
+        return [
+            self._worded(flags, unpack(packed), recent) if packed else plain[flags]
+            for _, _, flags, packed in rows
+        ]
 
     def column(self, rows: Sequence[MessageRow]) -> list[bytes]:
         """The same for many ascending rows, most of which have no keywords."""
