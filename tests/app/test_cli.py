@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -17,9 +18,12 @@ import click
 import dns.zone
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
 
 from postroad.app.cli import COMMANDS, program
+from postroad.app.terminal import Failure, failures
 from postroad.directory.passwords import verify_password
+from postroad.mail.errors import Unavailable
 from postroad.mail.secret import Secret
 
 
@@ -71,6 +75,41 @@ def test_init_makes_what_it_says(tmp_path: Path) -> None:
     assert origin.get_rdataset("xn--bcher-kva.example.", "MX")
     assert "postroad serve" in result.stderr
     assert call("config", "check", "-c", made).stdout.endswith("can be used.\n")
+
+
+def test_a_certificate_that_cannot_be_used_is_told_and_nobody_is_asked(tmp_path: Path) -> None:
+    made = tmp_path / "new"
+    call("init", made, "--domain", "one.example", "--port-offset", "20000", "--user", "root")
+    key = made / "tls" / "key.pem"
+    pem = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        pem.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"words"),
+        )
+    )
+    for command in (("config", "check"), ("serve",)):  # OpenSSL would ask at the terminal
+        result = call(*command, "-c", made, expect=1 if command[0] == "config" else 5)
+        assert "certificate and key cannot be used" in result.stderr
+    key.unlink()
+    assert f"[tls] {key}: No such file" in call("config", "check", "-c", made, expect=1).stderr
+    said = call("serve", "-c", made, expect=5).stderr
+    assert f"[tls] {key}: No such file or directory. Set certificate and key" in said
+
+
+def test_a_full_disk_is_told_with_what_to_do() -> None:
+    with pytest.raises(Failure) as caught, failures():
+        raise Unavailable("database: database or disk is full")
+    assert caught.value.exit_code == 5
+    assert caught.value.message.endswith("free some space, then say it again")
+    with (
+        pytest.raises(Failure, match=r"^/x: No space left on device\. Nothing was changed"),
+        failures(),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device", "/x")
+    with pytest.raises(Failure, match=r"^/x: Permission denied$"), failures():
+        raise PermissionError(errno.EACCES, "Permission denied", "/x")
 
 
 def test_init_overwrites_nothing(home: Path) -> None:
@@ -165,6 +204,11 @@ def test_aliases(config: Path) -> None:
     call("alias", "add", "sales@one.example", "x@else.example", expect=4)
     call("alias", "add", "x@else.example", "ann@one.example", expect=3)
     call("alias", "add", "x@one.example", expect=2)
+    star = call("alias", "add", "*@one.example", "ann@one.example", expect=1)
+    assert "name each one" in star.stderr
+    loop = call("alias", "add", "x@one.example", "X@One.example", "y@else.example", expect=1)
+    assert "lead to itself" in loop.stderr
+    assert len(parsed("alias", "list")) == 1
     call("alias", "remove", "sales@one.example")
     call("alias", "remove", "sales@one.example", expect=3)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import imaplib
 import os
 import poplib
 import pwd
+import shutil
 import signal
 import smtplib
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,16 +31,31 @@ from support.mail import plain
 PASSWORD = "serve secret"
 
 
-@contextlib.contextmanager
-def made(tmp_path: Path, workers: int, **options: str) -> Iterator[PostroadServer]:
-    server = PostroadServer(tmp_path / "mail", offset=free_offset("127.0.0.1"))
+@functools.cache
+def _template() -> Path:
+    """A server that was made once; every test starts from a copy."""
+    directory = Path(tempfile.mkdtemp(prefix="postroad-serve-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    server = PostroadServer(directory / "mail", offset=11_000)
     server.init(
         "x.example",
-        workers=workers,
         nameservers=["127.0.0.1:9"],  # nobody: SPF and DKIM of these mails are temperror at once
         plaintext_on_loopback=True,
     )
     server.add_account("ann@x.example", PASSWORD)
+    return server.directory
+
+
+@contextlib.contextmanager
+def made(tmp_path: Path, workers: int) -> Iterator[PostroadServer]:
+    server = PostroadServer(tmp_path / "mail", offset=free_offset("127.0.0.1"))
+    shutil.copytree(_template(), server.directory)
+    server.configure(
+        [
+            ("server", "workers", str(workers)),
+            ("listen", "port_offset", str(server.offset)),
+        ]
+    )
     try:
         yield server
     finally:
@@ -94,7 +113,11 @@ def test_a_day_of_a_server(tmp_path: Path, workers: int) -> None:
         for _ in range(2):
             with pytest.raises(poplib.error_proto, match="AUTH"):
                 pop3(server, "bob@x.example", "bob secret")
-        pop3(server, "bob@x.example", "new secret").quit()
+        open_session = pop3(server, "bob@x.example", "new secret")
+        server.run("account", "remove", "bob@x.example", "--yes")
+        with pytest.raises(poplib.error_proto, match="the account is gone"):
+            open_session.stat()
+        open_session.close()
 
         # SIGHUP: a new certificate, and what cannot be used changes nothing
         before = fingerprint(server)
@@ -144,7 +167,10 @@ def test_a_dead_worker_is_replaced_and_its_connections_wait(tmp_path: Path) -> N
         assert server.stop() == 0, server.log_end()
 
 
-@pytest.mark.parametrize("delay_s", [0.05, 0.15, 0.4])
+@pytest.mark.parametrize(
+    "delay_s",
+    [0.15, pytest.param(0.05, marks=pytest.mark.slow), pytest.param(0.4, marks=pytest.mark.slow)],
+)
 def test_a_stop_while_a_worker_is_being_replaced(tmp_path: Path, delay_s: float) -> None:
     """The order to end is in the pipe before the new worker has read its first one."""
     with made(tmp_path, 1) as server:
@@ -173,17 +199,44 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         send(server, "after")
 
 
+def in_data(server: PostroadServer) -> socket.socket:
+    """A sender that has been told to go ahead."""
+    peer = socket.create_connection(("127.0.0.1", server.port("smtp")), timeout=20)
+    peer.recv(100)
+    peer.sendall(b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<ann@x.example>\r\nDATA\r\n")
+    while b"354" not in peer.recv(1000):
+        pass
+    return peer
+
+
+def test_what_is_being_received_at_sigterm_is_finished(tmp_path: Path) -> None:
+    with made(tmp_path, 2) as server:
+        server.start()
+        assert server.process is not None
+        senders = [in_data(server) for _ in range(4)]
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: "ServerStopping" in server.log_end())
+        for number, peer in enumerate(senders):
+            peer.sendall(b"Subject: %d\r\n\r\nlate\r\n.\r\n" % number)
+        for peer in senders:
+            said = b""
+            while octets := peer.recv(1000):
+                said += octets
+            peer.close()
+            assert said.startswith(b"250 2.0.0 ") and b"\r\n421 4.3.2" in said, said
+        assert server.process.wait(20) == 0
+        server.stop()
+        server.start()
+        client = pop3(server)
+        assert client.stat()[0] == len(senders)
+        client.quit()
+
+
 def test_a_second_sigterm_stops_at_once(tmp_path: Path) -> None:
     with made(tmp_path, 0) as server:
         server.start()
         assert server.process is not None
-        with socket.create_connection(("127.0.0.1", server.port("smtp")), timeout=20) as peer:
-            peer.recv(100)
-            peer.sendall(
-                b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<ann@x.example>\r\nDATA\r\n"
-            )
-            while b"354" not in peer.recv(1000):
-                pass
+        with in_data(server) as peer:
             peer.sendall(b"Subject: half\r\n")  # a session that is busy, and does not end
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)

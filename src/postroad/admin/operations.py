@@ -212,10 +212,13 @@ async def _verifiers(password: Secret) -> Verifiers:
 
 async def add_alias(books: Books, address: str, targets: tuple[str, ...]) -> Alias:
     """Raises: ValueError, StateError (NONEXISTENT: the domain; ALREADYEXISTS)."""
-    alias = Alias(
-        address=checked_address(address).key,
-        targets=tuple(str(checked_address(target)) for target in targets),
-    )
+    wanted = checked_address(address)
+    if wanted.local == "*":
+        raise ValueError(f"{address}: there is no alias for every address; name each one")
+    led_to = [checked_address(target) for target in targets]
+    if any(target.key == wanted.key for target in led_to):
+        raise ValueError(f"{address} would lead to itself, and its mail to nobody")
+    alias = Alias(address=wanted.key, targets=tuple(str(target) for target in led_to))
     await books.database.submit(AddAlias(address=alias.address, targets=alias.targets))
     return alias
 

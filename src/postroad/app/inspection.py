@@ -42,7 +42,10 @@ def _certificate(config: Config, problems: list[str], remarks: list[str]) -> Non
 
     try:
         context = server_context(Path(config.tls.certificate), Path(config.tls.key))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        problems.append(f"[tls] {error.filename}: {error.strerror}")
+        return
+    except ValueError as error:
         problems.append(f"[tls] {error}")
         return
     if context.not_after is None:

@@ -84,7 +84,12 @@ def serve(path: Path) -> int:
     raise_descriptor_limit()
     try:
         certificate_of(config)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CannotStart(
+            f"[tls] {error.filename}: {error.strerror}. Set certificate and key to PEM files that "
+            "this user can read"
+        ) from error
+    except ValueError as error:
         raise CannotStart(f"[tls] {error}") from error
     workers = config.workers
     sets = bind_all(config, max(workers, 1))

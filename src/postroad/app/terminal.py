@@ -91,11 +91,24 @@ def failures() -> Iterator[None]:
             code = CONFLICT
         raise Failure(error.text, code) from error
     except Unavailable as error:
-        raise Failure(error.what, UNAVAILABLE) from error
+        raise Failure(error.what + _remedy(error.what), UNAVAILABLE) from error
     except ValueError as error:
         raise Failure(str(error), FAILED) from error
     except OSError as error:
-        raise Failure(str(error), UNAVAILABLE) from error
+        raise Failure(os_error_text(error), UNAVAILABLE) from error
+
+
+def os_error_text(error: OSError) -> str:
+    """For people: which file, what is wrong with it."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}{_remedy(error.strerror)}"
+
+
+def _remedy(what: str) -> str:
+    if "full" in what or "No space" in what:
+        return ". Nothing was changed: free some space, then say it again"
+    return ""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

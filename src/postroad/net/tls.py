@@ -82,7 +82,8 @@ def server_context(certificate: Path, key: Path | None = None) -> ServerContext:
     if key is not None:
         key.open("rb").close()
     try:
-        context.load_cert_chain(certificate, key)
+        # an encrypted key is refused: OpenSSL would ask the terminal for its words, and wait
+        context.load_cert_chain(certificate, key, password="")
         own = x509.load_pem_x509_certificates(pem)[0]
     except (ssl.SSLError, ValueError) as error:
         files = f"{certificate}" + (f" and {key}" if key else "")
