@@ -224,6 +224,9 @@ def test_any_octets_are_survived(value: bytes) -> None:
         (b"mx.two.example", True),
         (b'"mx.two.example', True),
         (b"other.example; spf=pass mx.two.example", False),
+        (b"()" * 3000 + b"mx.two.example; spf=pass", True),
+        (b"(" + b"x" * 4084 + b") mx.two.example; spf=pass", True),
+        (b"other.example; " + b"spf=pass " * 1000, False),
         (b"xmx.two.example; none", False),
     ],
 )

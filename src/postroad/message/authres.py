@@ -18,6 +18,8 @@ from postroad.message.trace_fields import LINE_OCTETS_MAX
 
 RESULTS_MAX = 200
 """Read of one field; ours have some five."""
+CLAIM_OCTETS_MAX = 4096
+"""Looked at for the name a field bears; comments in front of it may be endless."""
 VALUE_OCTETS_MAX = 900
 """Of one value when writing, so that no line passes 998 octets."""
 
@@ -253,8 +255,11 @@ def claims_to_be_from(field_value: bytes, authserv_id: str) -> bool:
 
     Compared as domains, U-labels as A-labels; any doubt counts as a claim.
     """
-    reader = _Reader(unfold(field_value))
+    value = unfold(field_value)
+    reader = _Reader(value[:CLAIM_OCTETS_MAX])
     claimed = reader.text()
+    if len(value) > CLAIM_OCTETS_MAX and (claimed is None or reader.at == CLAIM_OCTETS_MAX):
+        return True
     if claimed is None:
         return authserv_id.lower().encode() in field_value.lower()
     try:

@@ -30,6 +30,10 @@ AUTHOR_DOMAINS_MAX = 4
 """Of one message; real mail has one. Each is judged, the strictest policy counts."""
 
 
+AUTHOR_OCTETS_MAX = 32 << 10
+"""Of From: looked at; grammar that nests costs half a second a megabyte."""
+
+
 Bounded: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
 """Waits for the work, but not for ever: then it is cancelled."""
 
@@ -99,10 +103,16 @@ def _dmarc_late(author: str | None) -> DMARCResult:
 
 
 def author_domains(header: Header) -> tuple[str, ...]:
-    """The domains of From:, as keys, each once; of all From: fields where there are several."""
+    """The domains of From:, as keys, each once; of all From: fields where there are several.
+
+    At most of the first AUTHOR_OCTETS_MAX octets.
+    """
     found: dict[str, None] = {}
+    left = AUTHOR_OCTETS_MAX
     for field in header.all(b"from"):
-        for mailbox in mailboxes(parse_addresses(field.value)):
+        value = field.value[:left]
+        left -= len(value)
+        for mailbox in mailboxes(parse_addresses(value)):
             name = mailbox.domain.decode("utf-8", "replace")
             if is_domain(name):
                 found.setdefault(domain_key(name))
@@ -155,9 +165,10 @@ async def gather(
     spf: a check under way. verify: `verify_dkim`, or the same on a thread for what is large.
     """
     authors = author_domains(header)
+    unread = sum(len(field.value) for field in header.all(b"from")) > AUTHOR_OCTETS_MAX
     findings = _Findings(authors[:AUTHOR_DOMAINS_MAX])
     await bounded(findings.collect(resolver, verify(resolver, octets, now), spf))
-    return findings.complete(len(authors) > AUTHOR_DOMAINS_MAX)
+    return findings.complete(unread or len(authors) > AUTHOR_DOMAINS_MAX)
 
 
 def judge(evidence: Evidence) -> Verdict:

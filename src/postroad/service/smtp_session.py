@@ -68,6 +68,8 @@ REPLIES_OCTETS_MAX = 16384
 WRITE_TIMEOUT_S = 300.0
 ON_LOOP_OCTETS_MAX = 256 << 10
 """A larger message is scanned, hashed and compressed on a thread."""
+HEADER_WEIGHT = 8
+"""An octet of a header costs so many of a body: hostile grammar, half a second a megabyte."""
 FLOOD_FACTOR = 2
 FLOOD_OCTETS = 1 << 20
 """A message past the limit is read over to its end, to be answered in its place; up to here."""
@@ -83,6 +85,11 @@ _DATA_FAULTS = {
         550, "5.6.0", f"Refused: the message holds {DataFault.LONG_LINE.value}"
     ),
 }
+
+
+def weight(octets: memoryview, header: Header) -> int:
+    """What looking through a message costs, as octets of body."""
+    return len(octets) + HEADER_WEIGHT * len(header.raw)
 
 
 class Flooded(Exception):
@@ -207,6 +214,7 @@ class SMTPSession:
                 if waiting > REPLIES_OCTETS_MAX:
                     await self.stream.write(out, WRITE_TIMEOUT_S)
                     out, waiting = [], 0
+                    await asyncio.sleep(0)  # other peers have their turn between so many
 
     async def _read(self) -> bytes:
         """Raises: TimedOut also when a command or message takes too long in all."""
@@ -447,7 +455,7 @@ class SMTPSession:
             transaction.draft.discard()
 
     async def apart(self, size: int, work: Callable[[], R]) -> R:
-        """Runs `work` on a thread when it is about many octets."""
+        """Runs `work` on a thread when it is about many octets (`weight` tells)."""
         if size > ON_LOOP_OCTETS_MAX:
             return await asyncio.to_thread(work)
         return work()

@@ -50,6 +50,7 @@ from postroad.service.smtp_events import MailAccepted, remembered
 from postroad.service.smtp_session import (
     ON_LOOP_OCTETS_MAX,
     SMTPSession,
+    weight,
 )
 from postroad.service.smtp_transaction import Transaction
 from postroad.service.success_report import success_report
@@ -197,13 +198,14 @@ class InboundSession(SMTPSession):
         )
         head = await self._head(transaction, judgement)
         with ExitStack() as stack:
-            clean = await self.apart(len(octets), lambda: self._unforged(octets, judgement.header))
+            header = judgement.header
+            clean = await self.apart(weight(octets, header), lambda: self._unforged(octets, header))
             if clean is not None:
                 stack.callback(clean.discard)
                 draft = clean
             kept = draft.view()
             top = intake.local_head(envelope, head)
-            summary = await self.apart(len(kept), lambda: summarize(kept, top))
+            summary = await self.apart(weight(kept, header), lambda: summarize(kept, top))
             blob = await self.apart(len(kept), draft.commit)
         accepted = self._accepted_event(judgement.message, transaction, going, len(kept))
         arrival = Arrival(
@@ -238,7 +240,7 @@ class InboundSession(SMTPSession):
 
     async def _evidence(self, octets: memoryview, header: Header, now: datetime) -> Evidence:
         assert self._sender is not None, "the check began at MAIL"
-        large = len(octets) > ON_LOOP_OCTETS_MAX
+        large = weight(octets, header) > ON_LOOP_OCTETS_MAX
         options = {"verify": verify_on_thread} if large else {}
 
         async def bounded(work: Coroutine[Any, Any, None]) -> None:

@@ -39,6 +39,7 @@ from postroad.service.smtp_events import MailAccepted, remembered
 from postroad.service.smtp_login import Login
 from postroad.service.smtp_session import (
     SMTPSession,
+    weight,
 )
 from postroad.service.smtp_transaction import Transaction
 from postroad.service.success_report import success_report
@@ -156,7 +157,7 @@ class SubmissionSession(SMTPSession):
             summary: Summary | None = None
             if going.local:
                 top = intake.local_head(envelope, head)
-                summary = await self.apart(len(text), lambda: summarize(text, top))
+                summary = await self.apart(weight(text, header), lambda: summarize(text, top))
             blob = await self.apart(len(text), draft.commit)
         accepted = self._accepted_event(message, transaction, len(text), going, account.address)
         arrival = Arrival(
