@@ -98,6 +98,21 @@ def test_a_certificate_that_cannot_be_used_is_told_and_nobody_is_asked(tmp_path:
     assert f"[tls] {key}: No such file or directory. Set certificate and key" in said
 
 
+def test_a_disk_that_is_not_mounted_is_not_a_new_server(tmp_path: Path) -> None:
+    """It would answer every sender that nobody is here."""
+    made = tmp_path / "new"
+    call("init", made, "--domain", "one.example", "--port-offset", "20000", "--user", "root")
+    (made / "data").rename(made / "elsewhere")
+    for mounted in (False, True):  # no directory; the empty one that others are mounted on
+        if mounted:
+            (made / "data").mkdir()
+        for command in (("serve",), ("account", "list"), ("verify",)):
+            result = call(*command, "-c", made, expect=5)
+            assert f"there is no data in {made / 'data'}" in result.stderr, command
+        assert "no data in" in call("config", "check", "-c", made, expect=1).stderr
+    assert not list((made / "data").iterdir())
+
+
 def test_a_full_disk_is_told_with_what_to_do() -> None:
     with pytest.raises(Failure) as caught, failures():
         raise Unavailable("database: database or disk is full")

@@ -31,13 +31,15 @@ def configured(config_file: str | None) -> Config:
 
 
 @asynccontextmanager
-async def books_of(config: Config) -> AsyncIterator[Books]:
-    """The books of the server, running or not.
+async def books_of(config: Config, *, create: bool = False) -> AsyncIterator[Books]:
+    """The books of the server, running or not. create: they may be new.
 
     Raises: Unavailable; StateError(INUSE) when another process has the lock and does not answer.
     """
     import asyncio
 
+    if not create:
+        demand_data(config.data_dir)
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     while True:
         try:
@@ -66,10 +68,23 @@ def books_over(database: Database, hostname: str, *, served: bool) -> Books:
     )
 
 
+def demand_data(data_dir: Path) -> None:
+    """A server that began anew on an empty directory, because a disk is not mounted, would tell
+    every sender that nobody is here, for good.
+
+    Raises: Unavailable.
+    """
+    from postroad.database.connection import DATABASE_NAME
+
+    if not (data_dir / DATABASE_NAME).is_file():
+        raise Unavailable(
+            f"there is no data in {data_dir}. If it is on a disk of its own, mount that; "
+            "a new server is made by postroad init"
+        )
+
+
 async def _open(data_dir: Path) -> tuple[Database, bool, Callable[[], Awaitable[None]]]:
     """Database, whether a server does the writing, and how to let go of it."""
-    if not data_dir.is_dir():
-        raise Unavailable(f"{data_dir} does not exist. Make it with postroad init")
     from postroad.database.local import LocalDatabase
 
     try:

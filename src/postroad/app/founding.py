@@ -59,7 +59,7 @@ async def found(plan: Plan) -> Founded:
         _write_certificate(config)
         config.data_dir.mkdir(mode=0o700)
         now = datetime.now(UTC)
-        async with books_of(config) as books:
+        async with books_of(config, create=True) as books:
             await add_domain(books, domain, now=now)
             records = records_of(books.directory, config, domain)
         config_file.write_text(text, encoding="utf-8")

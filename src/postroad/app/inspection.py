@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from postroad.app.config import Config
+from postroad.mail.errors import Unavailable
 
 _RENEW_DAYS = 21
 _ROOT_PORTS_BELOW = 1024
@@ -19,12 +20,7 @@ def findings(config: Config) -> tuple[list[str], list[str]]:
     remarks: list[str] = []
     _certificate(config, problems, remarks)
     _user(config, problems, remarks)
-    if not config.data_dir.is_dir():
-        problems.append(
-            f"[server] data_dir: {config.data_dir} does not exist. postroad init makes it"
-        )
-    elif not os.access(config.data_dir, os.R_OK | os.W_OK | os.X_OK):
-        problems.append(f"[server] data_dir: {config.data_dir} cannot be written by this user")
+    _data(config, problems)
     if config.server.uvloop:
         from importlib.util import find_spec
 
@@ -35,6 +31,20 @@ def findings(config: Config) -> tuple[list[str], list[str]]:
     if config.auth.plaintext_on_loopback:
         remarks.append("[auth] plaintext_on_loopback: passwords travel in the clear on loopback")
     return problems, remarks
+
+
+def _data(config: Config, problems: list[str]) -> None:
+    from postroad.app.connect import demand_data
+
+    try:
+        demand_data(config.data_dir)
+    except Unavailable as error:
+        problems.append(f"[server] data_dir: {error.what}")
+        return
+    except OSError:
+        pass  # not even looked into: the same answer
+    if not os.access(config.data_dir, os.R_OK | os.W_OK | os.X_OK):
+        problems.append(f"[server] data_dir: {config.data_dir} cannot be written by this user")
 
 
 def _certificate(config: Config, problems: list[str], remarks: list[str]) -> None:

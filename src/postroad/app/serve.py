@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postroad.app.config import Config, ConfigError, load
+from postroad.app.connect import demand_data
 from postroad.app.crew import Crew, LocalCrew
 from postroad.app.housekeeping import keep_house
 from postroad.app.logs import ServerLog
@@ -82,21 +83,14 @@ def serve(path: Path) -> int:
     began = time.monotonic()
     config = load(path)
     raise_descriptor_limit()
-    try:
-        certificate_of(config)
-    except OSError as error:
-        raise CannotStart(
-            f"[tls] {error.filename}: {error.strerror}. Set certificate and key to PEM files that "
-            "this user can read"
-        ) from error
-    except ValueError as error:
-        raise CannotStart(f"[tls] {error}") from error
+    demand_data(config.data_dir)
     workers = config.workers
     sets = bind_all(config, max(workers, 1))
     log: ServerLog | None = None
     supervisor: Supervisor | None = None
     try:
         drop_privileges(config, preload)
+        _demand_certificate(config)
         if workers:
             supervisor = _forked(config, sets)
         log = ServerLog(config.log)
@@ -108,6 +102,19 @@ def serve(path: Path) -> int:
             supervisor.abandon()
         if log is not None:
             log.close()
+
+
+def _demand_certificate(config: Config) -> None:
+    """Asked as the user who serves. Raises: CannotStart."""
+    try:
+        certificate_of(config)
+    except OSError as error:
+        raise CannotStart(
+            f"[tls] {error.filename}: {error.strerror}. Set certificate and key to PEM files that "
+            "the server's user can read"
+        ) from error
+    except ValueError as error:
+        raise CannotStart(f"[tls] {error}") from error
 
 
 def _forked(config: Config, sets: list[Sockets]) -> Supervisor:

@@ -17,9 +17,11 @@ def command(as_json: bool, config_file: str | None) -> None:
 
     Reads beside the running server and mends nothing. Exit code 1 when something is wrong.
     """
-    from postroad.app.connect import configured
+    from postroad.app.connect import configured, demand_data
     from postroad.store.verify import verify
 
+    data_dir = configured(config_file).data_dir
+    demand_data(data_dir)
     steps: list[str] = []
 
     def progress(step: str, count: int) -> None:
@@ -28,7 +30,7 @@ def command(as_json: bool, config_file: str | None) -> None:
         if step not in steps:
             steps.append(step)
 
-    found = list(verify(configured(config_file).data_dir, progress))
+    found = list(verify(data_dir, progress))
     if sys.stderr.isatty() and not as_json:
         click.echo("\r\x1b[K", nl=False, err=True)
     if as_json:
