@@ -178,6 +178,8 @@ def test_accounts_and_passwords(config: Path) -> None:
     call("account", "add", "not an address", expect=1)
     call("account", "add", "u@one.example", "--password-stdin", expect=1)
     call("account", "add", "u@one.example", "--password-stdin", "--generate", expect=2)
+    long = call("account", "add", "u@one.example", "--password-stdin", stdin="p" * 1025, expect=1)
+    assert "longer than 1024" in long.stderr
     made = call("account", "password", "ann@one.example", "--generate")
     assert password_is(config, "ann@one.example", made.stdout.strip())
     assert not password_is(config, "ann@one.example", "first")

@@ -13,6 +13,7 @@ from postroad.mail.secret import Secret
 from postroad.protocol.pop3 import commands as c
 from postroad.protocol.pop3.commands import parse_command, render_command
 from postroad.protocol.pop3.server import LEGAL, NEED_DATA, Bad, ServerConnection, State
+from postroad.protocol.sasl.mechanism import PASSWORD_OCTETS_MAX
 
 NUMBER = st.integers(1, 2**31)
 WORD = st.text(st.characters(min_codepoint=33, exclude_categories=("Cs",)), min_size=1, max_size=20)
@@ -103,6 +104,20 @@ def test_an_endless_line_is_dropped_and_answered_once() -> None:
     conn.receive_data(b"\r\nQUIT\r\n")
     assert conn.next_event() == Bad("the line is too long")
     assert conn.next_event() == c.Quit()
+
+
+def test_a_password_may_be_as_long_as_everywhere() -> None:
+    """RFC 2449 §4 would stop at 255 octets, and who has a longer one could use IMAP only."""
+    conn = ServerConnection()
+    password = b"p" * PASSWORD_OCTETS_MAX
+    conn.receive_data(b"USER ann\r\nPASS " + password + b"\r\nUSER ann\r\nPASS " + b"p" * 1100)
+    assert conn.next_event() == c.User("ann")
+    event = conn.next_event()
+    assert isinstance(event, c.Pass) and event.password.reveal() == password
+    assert conn.next_event() == c.User("ann")
+    assert conn.next_event() is NEED_DATA
+    conn.receive_data(b"\r\n")
+    assert conn.next_event() == Bad("the line is too long")
 
 
 def test_auth_lines_may_be_long_and_others_not() -> None:

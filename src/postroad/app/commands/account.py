@@ -153,6 +153,7 @@ def chosen_password(from_stdin: bool, generate: bool) -> Secret | None:
 
     from postroad.directory.passwords import prepare
     from postroad.mail.secret import Secret
+    from postroad.protocol.sasl.mechanism import PASSWORD_OCTETS_MAX
 
     if from_stdin and generate:
         raise click.UsageError("--password-stdin and --generate exclude each other.")
@@ -167,6 +168,8 @@ def chosen_password(from_stdin: bool, generate: bool) -> Secret | None:
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         chosen = Secret(text)
     prepare(chosen)
+    if len(chosen.reveal()) > PASSWORD_OCTETS_MAX:
+        raise Failure(f"the password is longer than {PASSWORD_OCTETS_MAX} octets")
     return chosen
 
 

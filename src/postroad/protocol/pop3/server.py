@@ -5,6 +5,7 @@ Owns no socket. The service feeds `receive_data`, takes `next_event`, tells `aut
 Input: hostile octets; a line past its bound is dropped up to its end and answered once.
 Source: RFC 1939 §3-§7, RFC 2449 §4 (pipelining, lengths), RFC 2595 §4 (STLS), RFC 5034 §4.
 Departs: lines may end in a bare LF (RFC 1939 §3 asks for CRLF): no client data can hide in one.
+PASS may be longer than RFC 2449 §4 has it (255 octets): passwords may.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import TypeAlias
 from postroad.mail.errors import LocalProtocolError, ProtocolError
 from postroad.mail.limits import POP3_LINE_OCTETS_MAX, SASL_MESSAGE_OCTETS_MAX
 from postroad.protocol.pop3 import commands as c
+from postroad.protocol.sasl.mechanism import PASSWORD_OCTETS_MAX
 
 AUTH_LINE_OCTETS_MAX = SASL_MESSAGE_OCTETS_MAX + 32
+PASS_LINE_OCTETS_MAX = PASSWORD_OCTETS_MAX + 32
 
 
 class State(Enum):
@@ -131,8 +134,11 @@ class ServerConnection:
         return line[:-2] if line.endswith(b"\r\n") else line[:-1]
 
     def _bound(self) -> int:
-        if self._in_exchange or self._buffer[:5].upper() == b"AUTH ":
+        verb = bytes(self._buffer[:5]).upper()
+        if self._in_exchange or verb == b"AUTH ":
             return AUTH_LINE_OCTETS_MAX
+        if verb == b"PASS ":
+            return PASS_LINE_OCTETS_MAX
         return POP3_LINE_OCTETS_MAX
 
     # -- what the service tells ---------------------------------------------------------------
