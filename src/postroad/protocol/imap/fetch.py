@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+from typing import TypeAlias
 
 from postroad.mail import limits
 from postroad.mail.errors import ProtocolError
@@ -19,6 +21,8 @@ from postroad.protocol.imap.sequence import SequenceSet
 ITEMS_MAX = 200
 """Items of one FETCH: no client asks for more than some twenty; each is answered per message."""
 FIELDS_MAX = 1000
+REMEMBERED_OCTETS_MAX = 512
+"""Of what is asked for; longer requests are read anew each time."""
 _SECTION_PATH = re.compile(rb"\d{1,9}(?:\.\d{1,9})*")
 _SECTION_TEXT = re.compile(rb"HEADER\.FIELDS\.NOT|HEADER\.FIELDS|HEADER|TEXT|MIME", re.IGNORECASE)
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
@@ -190,10 +194,11 @@ class _Wanted:
             raise ProtocolError("Too many fetch items")
 
 
-def parse_fetch(tag: bytes, scan: Scanner, uid: bool) -> Fetch:
-    scan.space()
-    messages = scan.sequence_set()
-    scan.space()
+_Asked: TypeAlias = tuple[tuple[Item, ...], tuple[Section, ...], int]
+
+
+def _asked(scan: Scanner, uid: bool) -> _Asked:
+    """Everything behind the set: items, sections, CHANGEDSINCE."""
     wanted = _Wanted()
     if scan.skip(b"("):
         wanted.take(scan)
@@ -221,4 +226,19 @@ def parse_fetch(tag: bytes, scan: Scanner, uid: bool) -> Fetch:
         wanted.items[b"UID"] = Item.UID
     items = wanted.items
     ordered = tuple([item for name, item in _BY_NAME.items() if name in items])
-    return Fetch(tag, uid, messages, ordered, tuple(wanted.sections), changedsince)
+    return ordered, tuple(wanted.sections), changedsince
+
+
+@lru_cache(maxsize=256)
+def _asked_before(rest: bytes, uid: bool) -> _Asked:
+    """Clients ask for the same things of one set after another."""
+    return _asked(Scanner(rest), uid)
+
+
+def parse_fetch(tag: bytes, scan: Scanner, uid: bool) -> Fetch:
+    scan.space()
+    messages = scan.sequence_set()
+    scan.space()
+    rest = scan.text[scan.at :]
+    asked = _asked_before(rest, uid) if len(rest) <= REMEMBERED_OCTETS_MAX else _asked(scan, uid)
+    return Fetch(tag, uid, messages, *asked)
