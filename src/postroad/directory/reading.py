@@ -22,6 +22,7 @@ from postroad.directory.values import (
     Unknown,
 )
 from postroad.mail.address import Address, domain_key, parse_address
+from postroad.mail.errors import Unavailable
 from postroad.mail.secret import Secret
 
 ALIAS_DEPTH_MAX = 10
@@ -144,7 +145,11 @@ class MailDirectory:
         return Unknown() if row is None else (LocalMailbox(_account(row), address),)
 
     def _follow(self, address: Address) -> list[LocalMailbox | Forward]:
-        """The account with this address, or where its alias leads; each target once."""
+        """The account with this address, or where its alias leads; each target once.
+
+        Raises: Unavailable when aliases lead in a ring to nobody, too deep or to too many: mail
+        is deferred until somebody mends them, rather than lost for those past the bound.
+        """
         found: list[LocalMailbox | Forward] = []
         seen: set[str] = set()
         level: list[Address] = [address]
@@ -153,8 +158,12 @@ class MailDirectory:
             for target in level:
                 below += self._one(target, seen, found, is_target=depth > 0)
                 if len(seen) > ALIAS_TARGETS_MAX:
-                    return found
+                    raise Unavailable(f"aliases of {address} lead to too many addresses")
+            if not found and below and all(_seen(target, seen) for target in below):
+                raise Unavailable(f"aliases of {address} lead in a ring")
             level = below
+        if any(not _seen(target, seen) for target in level):
+            raise Unavailable(f"aliases of {address} are more than {ALIAS_DEPTH_MAX} deep")
         return found
 
     def _one(
@@ -216,3 +225,10 @@ def _targets(text: str) -> list[Address]:
         except ValueError:
             continue  # it was checked when it was added; one bad target does not lose the others
     return out
+
+
+def _seen(address: Address, seen: set[str]) -> bool:
+    try:
+        return address.key in seen
+    except ValueError:
+        return True
