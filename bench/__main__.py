@@ -92,7 +92,7 @@ def main() -> int:
         ratio = row.ratio()
         shown = f"{ratio:.1f}x" if ratio is not None else "-"
         table.add_row(row.what, row.unit, figure(row.ours), figure(row.theirs), shown)
-    Console().print(table)
+    Console(width=120).print(table)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     print(f"{now}, Python {platform.python_version()}, {options.workers} workers")
     if options.markdown:
