@@ -168,3 +168,39 @@ def test_random_octets_never_crash_a_session(seed: int, tmp_path: Path) -> None:
             assert not made.traced(IMAPCommandCrashed)
 
     asyncio.run(run())
+
+
+INJECTED = b"x\r\n* BYE gotcha"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"CREATE %b", b"DELETE %b", b"SELECT %b", b"EXAMINE %b", b"SUBSCRIBE %b", b"UNSUBSCRIBE %b",
+        b"RENAME INBOX %b", b"RENAME %b y", b"STATUS %b (MESSAGES)", b"LIST %b \"*\"",
+        b"LIST \"\" %b", b"LIST \"\" (%b) RETURN (STATUS (MESSAGES))", b"LSUB %b \"*\"",
+        b"LSUB \"\" %b", b"COPY 1 %b", b"MOVE 1 %b", b"APPEND %b {5+}\r\na: b\n",
+        b"ID (\"name\" %b)",
+        b"SEARCH SUBJECT %b", b"SEARCH CHARSET %b ALL", b"FETCH 1 BODY.PEEK[HEADER.FIELDS (%b)]",
+        b"STORE 1 +FLAGS (%b)", b"ENABLE %b", b"LOGIN %b x",
+    ],
+)  # fmt: skip
+def test_nothing_a_literal_holds_becomes_a_response(command: bytes, tmp_path: Path) -> None:
+    """But within a literal of ours, whose length is told, where a field's name has to be echoed."""
+    literal = b"{%d+}\r\n%b" % (len(INJECTED), INJECTED)
+    encoded = b"&AA0ACg-* BYE gotcha"
+
+    async def run() -> None:
+        async with make_site(tmp_path, plaintext_on_loopback=True) as made:
+            async with Client(IMAPService(made.site, False)) as client:
+                await client.login()
+                await client.append()
+                await client.ok(b"SELECT INBOX")
+                for argument in (literal, b'"' + encoded + b'"'):
+                    for asked in (command % argument, b'LIST "" "*"', b'LSUB "" "*"'):
+                        for line in await client.ask(asked):
+                            assert not line.startswith(b"* BYE"), line
+                await client.ok(b"NOOP")
+            assert not made.traced(IMAPCommandCrashed)
+
+    asyncio.run(run())
