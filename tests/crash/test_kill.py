@@ -105,7 +105,7 @@ def test_what_was_answered_250_is_there_once(tmp_path: Path, workers: int) -> No
             server.add_account(user, "crash secret")
         begun = 0
         highest: dict[str, dict[str, int]] = {user: {} for user in USERS}
-        for number in range(ROUNDS // 2):
+        for number in range(ROUNDS):
             server.start()
             stop = threading.Event()
             senders = [Sender(server, n, dice.getrandbits(32), stop) for n in range(SENDERS)]
