@@ -8,7 +8,7 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from postroad.app.config import Config
@@ -30,8 +30,9 @@ def bind_all(config: Config, sets: int) -> list[Sockets]:
     """
     made: list[Sockets] = [[] for _ in range(sets)]
     try:
+        addresses = _present(config.listen.addresses)
         for name, port in config.ports().items():
-            for address in config.listen.addresses:
+            for address in addresses:
                 _probe(name, address, port)
                 for sockets in made:
                     sockets.append((name, bind(address, port, reuse_port=sets > 1)))
@@ -42,6 +43,22 @@ def bind_all(config: Config, sets: int) -> list[Sockets]:
         close_all(made)
         raise
     return made
+
+
+def _present(addresses: Sequence[str]) -> list[str]:
+    """Without "::" where the system has no IPv6: all of none. Other addresses must be there."""
+    others = [address for address in addresses if address != "::"]
+    if len(others) == len(addresses) or not others or _has_ipv6():
+        return list(addresses)
+    return others
+
+
+def _has_ipv6() -> bool:
+    try:
+        bind("::", 0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _probe(name: str, address: str, port: int) -> None:
