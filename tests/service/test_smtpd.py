@@ -332,7 +332,7 @@ def test_dmarc_refuses_files_as_junk_or_lets_through(tmp_path: Path) -> None:
     async def scene(made: TestSite, service: SMTPService) -> None:
         client = Client(service)
         await client.begin()
-        refused = await client.send(letter("ceo@strict.example"), sender="x@strict.example")
+        refused = await client.send(letter("director@strict.example"), sender="x@strict.example")
         assert refused.startswith("550 5.7.1 ") and "strict.example" in refused
         for author in ("a@wary.example", "a@good.example", "a@broken.example", "a@none.example"):
             assert (await client.send(letter(author), sender=author)).startswith("250 "), author

@@ -150,7 +150,7 @@ def _outcome(answer: Answer, peer: Peer) -> Outcome:
 class Courier:
     """Carries messages to one destination (a key domain), one after another.
 
-    last_failure: why no host gave a session in the last attempt, for now; None when one did. So
+    last_failure: why no host gave a session in the last attempt; None when one did. So
     it says nothing about the message, and other messages would fare the same.
     """
 

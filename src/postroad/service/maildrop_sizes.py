@@ -1,7 +1,7 @@
 """Which messages of a maildrop lack a final CRLF: RETR adds one, and LIST must count it.
 
 Mail that came by SMTP always has it; what an IMAP client appended may not. Its last octets are
-read once: what was found is noted in the maildrop's lock file, which this session holds alone. A
+read once: what was found is noted in the maildrop's lock file, which its session holds alone. A
 note that cannot be read or written costs only another look.
 Source: RFC 1939 §3 (an answer ends with CRLF before the dot), §5 (LIST tells the exact size).
 """

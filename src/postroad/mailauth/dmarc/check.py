@@ -236,7 +236,7 @@ class _Check:
         self, record: DMARCRecord, spf: SPFResult, dkim: Sequence[DKIMResult]
     ) -> tuple[tuple[str, ...], str]:
         """What passed and is aligned; and why an answer may be missing: an aligned identifier
-        whose check failed for now, or DNS that failed here.
+        whose check failed temporarily, or DNS that failed here.
 
         Source: RFC 9989 §4.10.2, §5.3.6.
         """

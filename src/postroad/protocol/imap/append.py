@@ -18,7 +18,7 @@ _MESSAGE_LITERAL = re.compile(rb"\{(\d{1,10})(\+?)\}\r\n\Z")
 
 @dataclass(frozen=True, slots=True)
 class Append(Command):
-    """internal_date: unix seconds, or None for now. size: of the literal that follows.
+    """internal_date: unix seconds; None: the moment of arrival. size: of the literal that follows.
 
     synchronizing: the client waits for a continuation before it sends the literal.
     """

@@ -28,7 +28,7 @@ class View:
 
     modseq: all changes up to here are told, or kept in `vanished`.
     vanished: expunged, but not told yet.
-    own: UIDs this session changed itself, with the modseq of the change: told already.
+    own: UIDs that its session changed itself, with the modseq of the change: told already.
     keywords: those the client knows as FLAGS (RFC 3501 §7.2.6).
     """
 
@@ -157,7 +157,7 @@ class View:
     # -- what happened ------------------------------------------------------------------------
 
     def remember(self, uid: int, modseq: int) -> None:
-        """This session changed the message and has told its client: it is no news."""
+        """The view's own session changed the message and has told its client: it is no news."""
         if self.own is None:
             self.own = {}
         self.own[uid] = modseq
