@@ -213,9 +213,9 @@ def test_nobody_writes_in_anothers_name(tmp_path: Path) -> None:
         assert made.traced(SenderRefused)[0].reverse_path == "bob@one.example"
         for forged in (
             MINIMAL.replace(b"ann@one", b"bob@one"),
-            MINIMAL.replace(b"<ann@one.example>", b"<ann@one.example>, <director@far.example>").replace(
-                b"To:", b"Sender: ann@one.example\r\nTo:"
-            ),
+            MINIMAL.replace(
+                b"<ann@one.example>", b"<ann@one.example>, <director@far.example>"
+            ).replace(b"To:", b"Sender: ann@one.example\r\nTo:"),
             b"Sender: bob@one.example\r\n" + MINIMAL,
         ):
             assert (await client.send(forged))[:9] == "550 5.7.1", forged
