@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEADER = struct.Struct("<4sIII32s")
-"""kind, CRC-32 of the rest of the header and the stored octets, octets stored, octets, SHA-256."""
+"""kind, CRC-32 of kind, the rest of the header and the stored octets, octets stored, octets, SHA-256."""
 RAW = b"PRr1"
 ZSTD = b"PRz1"
 RECORD_OCTETS_MAX = 1 << 20
@@ -77,7 +77,8 @@ def file_path(data_dir: Path, name: str) -> Path:
 def render_header(kind: bytes, stored: bytes | memoryview, size: int, sha256: bytes) -> bytes:
     """The header of a record that holds `stored`."""
     tail = HEADER.pack(kind, 0, len(stored), size, sha256)[8:]
-    return HEADER.pack(kind, zlib.crc32(stored, zlib.crc32(tail)), len(stored), size, sha256)
+    crc = zlib.crc32(stored, zlib.crc32(tail, zlib.crc32(kind)))
+    return HEADER.pack(kind, crc, len(stored), size, sha256)
 
 
 def check_record(record: bytes | memoryview, ref: PackRef) -> tuple[bytes, memoryview, bytes]:
@@ -88,7 +89,7 @@ def check_record(record: bytes | memoryview, ref: PackRef) -> tuple[bytes, memor
     kind, crc, stored, size, sha256 = HEADER.unpack_from(view)
     if kind not in (RAW, ZSTD) or stored + HEADER.size != ref.stored or size != ref.size:
         raise Damaged(f"blob {ref}: there is no record of this length here")
-    if zlib.crc32(view[8:]) != crc:
+    if zlib.crc32(view[8:], zlib.crc32(kind)) != crc:
         raise Damaged(f"blob {ref}: checksum differs")
     return kind, view[HEADER.size :], sha256
 
