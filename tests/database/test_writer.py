@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from postroad.database.contract import Operation, Transaction
@@ -162,9 +163,34 @@ def test_a_pack_that_does_not_sync_takes_its_mail_back(tmp_path: Path) -> None:
         changes = state.store.changes(BOB, INBOX, 0)
         assert changes is not None
         assert [row.uid for row in changes.changed] == [1] and list(changes.vanished) == [2]
-        done, _ = await state.database.submit(*unit)
+        with pytest.raises(Unavailable, match="stored anew"):
+            await state.database.submit(*unit)  # its octets may be gone, whatever a sync now says
+        blob = state.content(b"lost").blob
+        fresh = (
+            msgspec.structs.replace(unit[0], content=state.content(b"lost")),
+            msgspec.structs.replace(unit[1], blob=blob),
+        )
+        done, _ = await state.database.submit(*fresh)
         assert done.uid == 3, "the same delivery, tried again, is done"
         assert [item.message for item in state.queue.messages()] == ["m1"]
+
+    run(tmp_path, scenario)
+
+
+def test_octets_written_before_a_failed_sync_are_not_believed_after_it(tmp_path: Path) -> None:
+    """The kernel reports a failed write-back once and then calls the pages clean."""
+
+    async def scenario(state: State) -> None:
+        early = state.content(b"appended before, submitted after")
+        with failing_sync(), pytest.raises(Unavailable):
+            await state.append(b"meets the failure")
+        with pytest.raises(Unavailable, match="stored anew"):
+            await state.database.submit(
+                Append(account=BOB, mailbox=0, content=early, internal_date=NOW)
+            )
+        assert (await state.append(b"appended after")).uid > 0
+        (rows,) = state.store.messages(BOB, INBOX, ALL, Want.OCTETS)
+        assert [state.store.octets(row) for row in rows] == [b"appended after"]
 
     run(tmp_path, scenario)
 

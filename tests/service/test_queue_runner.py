@@ -4,6 +4,8 @@ import asyncio
 import email
 import email.message
 import email.policy
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -469,6 +471,42 @@ def test_outcomes_wait_for_a_disk_that_is_full(tmp_path: Path) -> None:
 
     live(tmp_path, {"192.0.2.2": peer}, story)
     assert len(peer.taken) == 1
+
+
+def test_a_report_that_was_not_synced_is_stored_anew_and_arrives_once(tmp_path: Path) -> None:
+    """A pack whose sync failed is not believed again: the same octets would be refused for ever."""
+    real_sync, failures = os.fdatasync, [1]
+
+    def sync(fd: int) -> None:
+        if failures[0]:
+            failures[0] -= 1
+            raise OSError(errno.EIO, "the disk is broken")
+        real_sync(fd)
+
+    async def story(world: World) -> None:
+        await world.add_alice()
+        real = world.database.submit
+
+        async def submit(*unit: Any) -> list[Any]:
+            if type(unit[0]).__name__ == "Settle":
+                os.fdatasync = sync
+            try:
+                return await real(*unit)
+            finally:
+                os.fdatasync = real_sync
+
+        world.database.submit = submit  # type: ignore[method-assign]
+        await world.enqueue("bob@null.example")
+        for _ in range(4):
+            await asyncio.sleep(0.02)
+            world.clock.advance(30)
+        await world.empty()
+        assert failures == [0]
+        assert len(world.inbox()) == 1
+        names = [item["event"] for item in world.history("m0001")]
+        assert names.count("DSNSent") == 1 and names.count("FailedForGood") == 1
+
+    live(tmp_path, {}, story)
 
 
 def test_removed_while_it_is_tried(tmp_path: Path) -> None:

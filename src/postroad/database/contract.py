@@ -82,6 +82,13 @@ class Operation(msgspec.Struct, Generic[R], frozen=True, tag=True):
     def apply(self, tx: Transaction) -> R:
         raise AssertionError(f"{type(self).__name__} does not say how it is applied")
 
+    def is_irrevocable(self) -> bool:
+        """Whether a failed sync of the unit's octets could not be mended by taking mail out again.
+
+        Such a unit is committed after its octets are durable, not beside it.
+        """
+        return False
+
     def is_long(self) -> bool:
         """Whether `apply` may take more than some milliseconds: it then runs on a thread."""
         return False

@@ -127,6 +127,9 @@ class Writer:
         self._busy = False
         self._idle = asyncio.Event()
         self._packs = PackFiles(data_dir)
+        self._doubtful: dict[int, int] = {}
+        """Packs of which a sync failed, and up to where: the kernel may have dropped what it could
+        not write and calls it clean, so a later sync that succeeds says nothing about it."""
         self._marks = recovery.Marks(connection)
         self._checkpointer = Checkpointer(data_dir, connection)
         self._thread = Threads(1, "postroad-writer")
@@ -199,8 +202,7 @@ class Writer:
             for operation in unit.operations:
                 unit.results.append(operation.apply(tx))
             unit.blobs = tx.blobs[mark[1] :]
-            for blob in unit.blobs:
-                parse_ref(blob)
+            self._check_packs(unit.blobs)
         except DISK_ERRORS:
             raise
         except Damaged as error:
@@ -212,6 +214,13 @@ class Writer:
         else:
             tx.back_to(mark)
             unit.results = []
+
+    def _check_packs(self, blobs: list[str]) -> None:
+        """Raises: Damaged (no reference), Unavailable (octets that may never reach the disk)."""
+        for blob in blobs:
+            ref = parse_ref(blob)
+            if isinstance(ref, PackRef) and ref.offset < self._doubtful.get(ref.pack, 0):
+                raise Unavailable(f"pack {ref.pack} did not sync: the message must be stored anew")
 
     def _commit(self, group: _Group) -> None:
         """Starts the commit and the syncs beside it."""
@@ -225,20 +234,43 @@ class Writer:
                     packs[ref.pack] = self._packs.fd(ref.pack)
                 except OSError as error:
                     group.failed[ref.pack] = error
-        group.left = 1 + len(packs)
+        irrevocable = any(map(_is_irrevocable, group.units))
+        if irrevocable and group.failed:
+            group.error = next(iter(group.failed.values()))
+            self._give_up(group)
+            return
+        commits_last = irrevocable and bool(packs)
+        group.left = len(packs) + (not commits_last)
 
         def committed(error: Exception | None) -> None:
             group.error = error
             self._part_done(group)
 
+        def commit() -> None:
+            self._thread.run(lambda: _execute(self._connection, "COMMIT"), committed)
+
         def synced(pack: int, error: Exception | None) -> None:
             if error is not None:
                 group.failed[pack] = error
-            self._part_done(group)
+                self._doubtful[pack] = os.fstat(packs[pack]).st_size
+            if commits_last and group.left == 1:
+                self._syncs_done(group, commit)
+            else:
+                self._part_done(group)
 
         for pack, fd in packs.items():
             self._sync_threads.run(_sync(fd), _for_pack(synced, pack))
-        self._thread.run(lambda: _execute(self._connection, "COMMIT"), committed)
+        if not commits_last:
+            commit()
+
+    def _syncs_done(self, group: _Group, commit: Callable[[], None]) -> None:
+        """Of a group that commits after its syncs: all of it, or, if one failed, nothing."""
+        if group.failed:
+            group.left = 0
+            group.error = next(iter(group.failed.values()))
+            self._give_up(group)
+        else:
+            commit()  # counts down the last part when it is done
 
     def _part_done(self, group: _Group) -> None:
         group.left -= 1
@@ -259,7 +291,7 @@ class Writer:
         self._marks.forget()
         error = group.error
         assert error is not None
-        known = isinstance(error, apsw.Error)
+        known = isinstance(error, apsw.Error | OSError)
         for unit in group.units:
             unit.results = []
             if not isinstance(unit.error, StateError):
@@ -307,6 +339,11 @@ class Writer:
         else:
             self._marks.advance()
             group.tx.notices += tx.notices
+
+
+def _is_irrevocable(unit: Unit) -> bool:
+    """Whether it names octets and does something that taking its mail out again leaves done."""
+    return bool(unit.blobs) and any(item.is_irrevocable() for item in unit.operations)
 
 
 def _execute(connection: apsw.Connection, sql: str) -> None:

@@ -136,6 +136,10 @@ class Settle(Operation[bool], frozen=True, kw_only=True):
     def is_long(self) -> bool:
         return len(self.settlements) > 50
 
+    def is_irrevocable(self) -> bool:
+        """A failure must not stand without the report that is in the same unit."""
+        return True
+
     def apply(self, tx: Transaction) -> bool:
         for end in self.settlements:
             key = (self.message, end.recipient)

@@ -140,6 +140,7 @@ class Attempt:
         self._site = site
         self._later = later
         self._begun = False
+        self._report_id: MessageId | None = None
         self.message = message
         self.recipients = recipients
         self.domain = recipients[0].domain
@@ -243,16 +244,14 @@ class Attempt:
         """
         now = self._site.clock.now()
         settlements = self._settlements(int(now.timestamp()))
+        before = len(self._journal.records)
         try:
             report = await self._report(now)
         except Exception as error:
             report = []
             settlements = self._without_report(now, error)
-        unit: list[Operation[Any]] = [
-            Settle(message=self.message.message, settlements=settlements, now=self._now()),
-            self._journal.remember(),
-        ]
-        if not await self._submit([*unit, *report]):
+        settle = Settle(message=self.message.message, settlements=settlements, now=self._now())
+        if not await self._submit(settle, report, before, now):
             return None
         due = [item.next_attempt for item in settlements if item.state == "deferred"]
         if self._later is not None:
@@ -343,7 +342,8 @@ class Attempt:
     async def _make_report(self, reported: list[Reported], now: datetime) -> list[Operation[Any]]:
         """Renders and stores the report. Raises: StateError, Unavailable."""
         site, message = self._site, self.message
-        report = message_id(now, site.clock.random_bits(35))
+        report = self._report_id or message_id(now, site.clock.random_bits(35))
+        self._report_id = report  # made again, it is the same report, and is delivered once
         boundary = f"=_{site.clock.random_bits(96):024x}"
         if message.size < THREAD_OCTETS_MIN:
             octets, blob = self._store_report(reported, report, boundary, now)
@@ -417,29 +417,46 @@ class Attempt:
             )
         return tuple(settlements)
 
-    async def _submit(self, unit: list[Operation[Any]]) -> bool:
-        """Whether the outcomes were written; not, when the message has gone meanwhile."""
+    async def _submit(
+        self, settle: Settle, report: list[Operation[Any]], before: int, now: datetime
+    ) -> bool:
+        """Whether the outcomes were written; not, when the message has gone meanwhile.
+
+        before: how many records the journal had before the report was made.
+        """
         wait = 0.5
         while True:
             try:
-                await self._site.database.submit(*unit)
+                await self._site.database.submit(settle, self._journal.remember(), *report)
                 return True
             except StateError as error:
-                if len(unit) <= 2:  # the message has gone: an operator removed it
-                    self._site.trace(
-                        AttemptBroke(
-                            message=self.message.message, domain=self.domain, what=error.text
-                        )
-                    )
+                if not report:  # the message has gone: an operator removed it
+                    self._trace_broken(error.text)
                     return False
                 self._note_impossible(error.text)
-                unit = [unit[0], self._journal.remember()]
+                report = []
             except Unavailable as error:
-                self._site.trace(
-                    AttemptBroke(message=self.message.message, domain=self.domain, what=error.what)
-                )
+                self._trace_broken(error.what)
                 await self._site.clock.sleep(wait)
                 wait = min(wait * 2, SETTLE_WAIT_MAX_S)
+                if report:
+                    report = await self._anew(report, before, now)
+
+    async def _anew(
+        self, report: list[Operation[Any]], before: int, now: datetime
+    ) -> list[Operation[Any]]:
+        """The same report with its octets stored anew: the old ones may be what was not synced."""
+        noted = self._journal.records[before:]
+        del self._journal.records[before:]
+        try:
+            return await self._report(now)
+        except Exception as error:
+            self._trace_broken(f"the report, again: {error}")
+            self._journal.records[before:] = noted
+            return report
+
+    def _trace_broken(self, what: str) -> None:
+        self._site.trace(AttemptBroke(message=self.message.message, domain=self.domain, what=what))
 
     def _note_impossible(self, reason: str) -> None:
         self._journal.note(
