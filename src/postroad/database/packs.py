@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEADER = struct.Struct("<4sIII32s")
-"""kind, CRC-32 of kind, the rest of the header and the stored octets, octets stored, octets, SHA-256."""
+"""kind, CRC-32 of kind and all that follows, octets stored, octets, SHA-256."""
 RAW = b"PRr1"
 ZSTD = b"PRz1"
 RECORD_OCTETS_MAX = 1 << 20

@@ -40,6 +40,10 @@ _ADD_CONTENT = (
     "INSERT INTO content (account, blob, head, sent, envelope, body, bodystructure, structure,"
     " preview, header) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING heap"
 )
+_ADD_MESSAGE = (
+    "INSERT INTO message (account, mailbox, uid, modseq, flags, keywords, internal_date, size,"
+    " heap, saved) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _FLAGS_OF = (
     "SELECT uid, modseq, flags, keywords FROM message"
     " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
@@ -89,6 +93,7 @@ def add(
     flags: int,
     keywords: tuple[bytes, ...],
     internal_date: int,
+    saved: int,
 ) -> Appended:
     """One new message, under the next UID."""
     modseq = next_modseq(tx, account)
@@ -127,8 +132,8 @@ def add(
     )
     assert heap is not None
     tx.execute(
-        "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap[0]),
+        _ADD_MESSAGE,
+        (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap[0], saved),
     )
     tx.sync_blob(content.blob)
     tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
@@ -259,7 +264,7 @@ def _picked_uids(tx: Transaction) -> UIDSet:
 
 
 def _insert_picked(
-    tx: Transaction, account: int, to: int, modseq: int, sums: tuple[int, ...]
+    tx: Transaction, account: int, to: int, modseq: int, sums: tuple[int, ...], now: int
 ) -> tuple[int, list[tuple[int, int]]]:
     """Puts what is picked into `to` under new UIDs, in the order of the old ones."""
     uidvalidity, uidnext = _require(tx, account, to)
@@ -267,9 +272,10 @@ def _insert_picked(
     if uidnext + count - 1 > UID_MAX:
         raise StateError(Fault.LIMIT, "this mailbox has given out every UID: use another one")
     tx.execute(
-        "INSERT INTO message SELECT ?, ?, ? + row_number() OVER (ORDER BY uid), ?, flags, keywords,"
-        " internal_date, size, heap FROM picked ORDER BY uid",
-        (account, to, uidnext - 1, modseq),
+        "INSERT INTO message (account, mailbox, uid, modseq, flags, keywords, internal_date, size,"
+        " heap, saved) SELECT ?, ?, ? + row_number() OVER (ORDER BY uid), ?, flags, keywords,"
+        " internal_date, size, heap, ? FROM picked ORDER BY uid",
+        (account, to, uidnext - 1, modseq, now),
     )
     tx.execute(
         "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = ?, messages = messages + ?,"
@@ -311,7 +317,15 @@ def _nothing_copied(tx: Transaction, account: int, uidvalidity: int) -> Copied:
     return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
 
 
-def copy(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: int) -> Copied:
+def copy(
+    tx: Transaction,
+    account: int,
+    mailbox: int,
+    uids: Ranges | None,
+    to: int,
+    to_account: int = 0,
+    now: int = 0,
+) -> Copied:
     _require(tx, account, mailbox)
     uidvalidity, _ = _require(tx, account, to)
     sums = _pick(tx, account, mailbox, uids)
@@ -319,7 +333,7 @@ def copy(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: i
         return _nothing_copied(tx, account, uidvalidity)
     modseq = next_modseq(tx, account)
     source = _picked_uids(tx)
-    _, target = _insert_picked(tx, account, to, modseq, sums)
+    _, target = _insert_picked(tx, account, to, modseq, sums, now)
     tx.execute(
         "INSERT INTO shared SELECT ?, heap, count(*) FROM picked WHERE true GROUP BY heap"
         " ON CONFLICT DO UPDATE SET extra = extra + excluded.extra",
@@ -328,7 +342,15 @@ def copy(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: i
     return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
 
 
-def move(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: int) -> Copied:
+def move(
+    tx: Transaction,
+    account: int,
+    mailbox: int,
+    uids: Ranges | None,
+    to: int,
+    to_account: int = 0,
+    now: int = 0,
+) -> Copied:
     """uids None: all. Contents are not touched."""
     _require(tx, account, mailbox)
     uidvalidity, _ = _require(tx, account, to)
@@ -336,7 +358,7 @@ def move(tx: Transaction, account: int, mailbox: int, uids: Ranges | None, to: i
     if not sums[0]:
         return _nothing_copied(tx, account, uidvalidity)
     modseq = next_modseq(tx, account)
-    _, target = _insert_picked(tx, account, to, modseq, sums)
+    _, target = _insert_picked(tx, account, to, modseq, sums, now)
     source = _delete_picked(tx, account, mailbox, modseq, sums)
     return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
 

@@ -62,7 +62,7 @@ _FLAGS = tuple(Flag(bits) for bits in range(32))
 
 def _select(want: Want) -> str:
     """The statement that reads what is wanted of a range of messages."""
-    base = "SELECT m.uid, m.modseq, m.flags, m.keywords, m.internal_date, m.size, m.heap"
+    base = "SELECT m.uid, m.modseq, m.flags, m.keywords, m.internal_date, m.size, m.heap, m.saved"
     where = " WHERE m.account = ? AND m.mailbox = ? AND m.uid BETWEEN ? AND ?"
     if not want:
         return f"{base} FROM message AS m{where} ORDER BY m.uid LIMIT ?"
@@ -81,10 +81,18 @@ _SELECT = tuple(_select(Want(bits)) for bits in range(128))
 
 
 def _message(
-    uid: int, modseq: int, flags: int, packed: bytes, date: int, size: int, heap: int, *rest: object
+    uid: int,
+    modseq: int,
+    flags: int,
+    packed: bytes,
+    date: int,
+    size: int,
+    heap: int,
+    saved: int,
+    *rest: object,
 ) -> MessageRow:
     keywords = words.unpack(packed) if packed else ()
-    return MessageRow(uid, modseq, _FLAGS[flags], keywords, date, size, heap, *rest)  # type: ignore[arg-type]  # the columns of _select, in order
+    return MessageRow(uid, modseq, _FLAGS[flags], keywords, date, size, heap, saved, *rest)  # type: ignore[arg-type]  # the columns of _select, in order
 
 
 def _mailbox(row: Row) -> Mailbox:
@@ -193,7 +201,7 @@ class MailStore:
             if row[0] <= since:
                 return Changes((), UIDSet(), row[0], row[1])
             changed = self._database.execute(
-                "SELECT uid, modseq, flags, keywords, internal_date, size, heap FROM message"
+                "SELECT uid, modseq, flags, keywords, internal_date, size, heap, saved FROM message"
                 " WHERE account = ? AND mailbox = ? AND modseq > ? ORDER BY uid",
                 (account, mailbox, since),
             )

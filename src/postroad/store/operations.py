@@ -74,7 +74,7 @@ class RenameMailbox(Operation[None], frozen=True, kw_only=True):
         made = tree.rename(tx, self.account, self.name, self.to, self.now)
         if made is not None:
             inbox = changing.delivery_mailbox(tx, self.account, "")
-            changing.move(tx, self.account, inbox, None, made)
+            changing.move(tx, self.account, inbox, None, made, now=self.now)
 
 
 class Subscribe(Operation[None], frozen=True, kw_only=True):
@@ -101,6 +101,8 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
     flags: int = 0
     keywords: tuple[bytes, ...] = ()
     internal_date: int
+    now: int = 0
+    """When it is saved (RFC 8514); 0: internal_date."""
     special_use: str = ""
     expected_uidvalidity: int = 0
     delivery_id: str = ""
@@ -123,6 +125,7 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
             self.flags,
             self.keywords,
             self.internal_date,
+            self.now or self.internal_date,
         )
         if self.delivery_id:
             tx.execute(
@@ -168,12 +171,17 @@ class Copy(Operation[Copied], frozen=True, kw_only=True):
     mailbox: int
     uids: list[tuple[int, int]]
     to: int
+    to_account: int = 0
+    """The owner of `to`; 0: the same account."""
+    now: int = 0
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Copied:
-        return changing.copy(tx, self.account, self.mailbox, self.uids, self.to)
+        return changing.copy(
+            tx, self.account, self.mailbox, self.uids, self.to, self.to_account, self.now
+        )
 
 
 class Move(Operation[Copied], frozen=True, kw_only=True):
@@ -184,12 +192,17 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
     mailbox: int
     uids: list[tuple[int, int]]
     to: int
+    to_account: int = 0
+    """The owner of `to`; 0: the same account."""
+    now: int = 0
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Copied:
-        return changing.move(tx, self.account, self.mailbox, self.uids, self.to)
+        return changing.move(
+            tx, self.account, self.mailbox, self.uids, self.to, self.to_account, self.now
+        )
 
 
 class Expunge(Operation[Expunged], frozen=True, kw_only=True):

@@ -104,6 +104,8 @@ class MessageRow(msgspec.Struct, gc=False):
     size: int
     heap: int
     """Address of its content in the heap."""
+    saved: int
+    """When it came into this mailbox, unix seconds; 0: not known."""
     envelope: bytes | None = None
     body: bytes | None = None
     bodystructure: bytes | None = None

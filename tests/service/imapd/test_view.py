@@ -33,7 +33,7 @@ def make_view(uids: list[int]) -> View:
 
 
 def row(uid: int, modseq: int) -> MessageRow:
-    return MessageRow(uid, modseq, Flag(0), (), 0, 1, 1)
+    return MessageRow(uid, modseq, Flag(0), (), 0, 1, 1, 0)
 
 
 class Picture:

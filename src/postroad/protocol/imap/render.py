@@ -40,8 +40,14 @@ def nstring(octets: bytes | None) -> bytes:
     return b"NIL" if octets is None else string(octets)
 
 
-def mailbox(name: str) -> bytes:
-    return string(encode_utf7(name))
+def mailbox(name: str, *, utf8: bool = False) -> bytes:
+    """In modified UTF-7, or as it is for a client that said it takes UTF-8 (RFC 9051 §5.1)."""
+    if not utf8:
+        return string(encode_utf7(name))
+    octets = name.encode("utf-8")
+    if len(octets) <= QUOTED_OCTETS_MAX:
+        return b'"' + _SPECIAL.sub(rb"\\\1", octets) + b'"'
+    return b"{%d}\r\n%b" % (len(octets), octets)
 
 
 def flags(flag: Flag | int, keywords: Iterable[bytes] = (), recent: bool = False) -> bytes:

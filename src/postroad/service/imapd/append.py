@@ -12,6 +12,7 @@ from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.message.summary import Summary, summarize
 from postroad.protocol.imap.append import Append
 from postroad.protocol.imap.server import AppendData, AppendEnd
+from postroad.service.imapd import places
 from postroad.service.imapd.session import Answer, Farewell, Session, no
 from postroad.store import operations
 from postroad.store.contract import Draft
@@ -23,8 +24,11 @@ THREAD_OCTETS_MIN = limits.DRAFT_MEMORY_OCTETS_MAX
 
 def _unwilling(session: Session, command: Append) -> Answer | None:
     """Why the message is not taken, known before it is sent."""
-    if session.site.store.mailbox(session.user, command.mailbox) is None:
+    place = places.find(session, command.mailbox)
+    if place is None:
         return no("There is no such mailbox", b"TRYCREATE")
+    if not place.allows("i"):
+        return no("You have no right to add messages here", b"NOPERM")
     if command.size > session.site.message_octets_max:
         return no("The message is too big", b"TOOBIG")
     if not command.size:
@@ -47,10 +51,10 @@ async def append(session: Session, command: Append) -> Answer:
         summary, blob = await _settle(draft)
     finally:
         draft.discard()
-    mailbox = session.site.store.mailbox(session.user, command.mailbox)
-    if mailbox is None:
+    place = places.find(session, command.mailbox)
+    if place is None:
         return no("There is no such mailbox any more", b"TRYCREATE")
-    appended = await _commit(session, command, mailbox, summary, blob)
+    appended = await _commit(session, command, place.mailbox, summary, blob)
     code = b"APPENDUID %d %d" % (appended.uidvalidity, appended.uid)
     return Answer("Appended", code)
 
@@ -94,7 +98,7 @@ async def _commit(
     date = command.internal_date
     [appended] = await site.database.submit(
         operations.Append(
-            account=session.user,
+            account=mailbox.account,
             mailbox=mailbox.mailbox,
             content=content_of(summary, blob, b""),
             flags=int(command.flags),
@@ -105,6 +109,6 @@ async def _commit(
     if not isinstance(appended, Appended):
         raise StateError(Fault.CANNOT, "The message was not appended")
     view = session.view
-    if view is not None and view.mailbox == mailbox.mailbox:
+    if view is not None and view.is_of(mailbox):
         session.dirty = True
     return appended

@@ -8,6 +8,7 @@ from __future__ import annotations
 from postroad.mail.errors import Fault, StateError
 from postroad.protocol.imap import render
 from postroad.protocol.imap.messages import Copy
+from postroad.service.imapd import places
 from postroad.service.imapd.expunge import READ_ONLY
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.store import operations
@@ -19,9 +20,12 @@ async def copy(session: Session, command: Copy) -> Answer:
     if command.move and view.read_only:
         return READ_ONLY
     uids = view.uids_of(command.messages, uid=command.uid)
-    target = session.site.store.mailbox(view.account, command.mailbox)
-    if target is None:
+    place = places.find(session, command.mailbox)
+    if place is None:
         return no("There is no such mailbox", b"TRYCREATE")
+    if not place.allows("i"):
+        return no("You have no right to add messages there", b"NOPERM")
+    target = place.mailbox
     if not uids:
         return Answer("There are no such messages")
     kind = operations.Move if command.move else operations.Copy
@@ -32,6 +36,7 @@ async def copy(session: Session, command: Copy) -> Answer:
                 mailbox=view.mailbox,
                 uids=list(uids.ranges),
                 to=target.mailbox,
+                to_account=target.account,
             )
         )
     except StateError as error:
@@ -39,7 +44,7 @@ async def copy(session: Session, command: Copy) -> Answer:
             return no("There is no such mailbox any more", b"TRYCREATE")
         raise
     assert isinstance(copied, Copied), "the operation says so"
-    if target.mailbox == view.mailbox:
+    if view.is_of(target):
         session.dirty = True
     if not copied.source:
         gone = b"OK" if command.uid else b"NO"  # RFC 5530 §3; UIDs may name nothing

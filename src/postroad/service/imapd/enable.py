@@ -22,7 +22,7 @@ def enable_condstore(session: Session) -> None:
     """From the first command that shows the client knows mod-sequences (RFC 7162 §3.1)."""
     if session.condstore:
         return
-    session.condstore = True
+    session.enabled.add(b"CONDSTORE")
     if session.view is not None:
         highest = max(session.view.modseq, 1)
         session.put(b"* OK [HIGHESTMODSEQ %d] Mod-sequences are told from now on\r\n" % highest)

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from postroad.protocol.imap import render
 from postroad.protocol.imap.lists import List, LSub, NamePattern
 from postroad.protocol.imap.names import SEPARATOR
+from postroad.service.imapd import places
 from postroad.service.imapd.enable import enable_condstore
+from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session
 from postroad.service.imapd.status import status_response
 from postroad.service.imapd.turns import turn
-from postroad.store.values import Mailbox
 
 NAMES_PER_TURN = 200
 
 
 @dataclass(slots=True)
 class _Name:
-    """One name of the tree. mailbox: None when only its children or a subscription exist."""
+    """One name of the tree. place: None when only its children or a subscription exist."""
 
-    mailbox: Mailbox | None = None
+    place: Place | None = None
     subscribed: bool = False
     has_children: bool = False
     subscribed_below: bool = False
@@ -37,26 +37,27 @@ def _ancestors(name: str) -> list[str]:
 
 def _tree(session: Session) -> dict[str, _Name]:
     """Every mailbox, subscription, and level above one of them; by name, INBOX first."""
-    store = session.site.store
     tree: dict[str, _Name] = {}
-    for mailbox in store.mailboxes(session.user):
-        tree.setdefault(mailbox.name, _Name()).mailbox = mailbox
-        for above in _ancestors(mailbox.name):
+    for place in places.places(session):
+        tree.setdefault(place.name, _Name()).place = place
+        for above in _ancestors(place.name):
             node = tree.setdefault(above, _Name())
             node.has_children = True
-            node.special_below |= bool(mailbox.special_use)
-    for name in store.subscriptions(session.user):
+            node.special_below |= bool(place.mailbox.special_use)
+    for name in places.subscriptions(session):
         tree.setdefault(name, _Name()).subscribed = True
         for above in _ancestors(name):
             tree.setdefault(above, _Name()).subscribed_below = True
     return dict(sorted(tree.items(), key=lambda item: (item[0] != "INBOX", item[0])))
 
 
-def _line(kind: bytes, attributes: list[bytes], name: str, extended: bytes = b"") -> bytes:
+def _line(
+    session: Session, kind: bytes, attributes: list[bytes], name: str, extended: bytes = b""
+) -> bytes:
     return b'* %b (%b) "/" %b%b\r\n' % (
         kind,
         b" ".join(attributes),
-        render.mailbox(name),
+        session.mailbox_name(name),
         extended,
     )
 
@@ -76,9 +77,9 @@ async def list_(session: Session, command: List) -> Answer:
         selected, below = _selection(command, node)
         if not selected and not below:
             continue
-        session.put(_line(b"LIST", _attributes(command, node), name, below))
-        if command.status and node.mailbox is not None and selected:
-            session.put(status_response(session, node.mailbox, command.status))
+        session.put(_line(session, b"LIST", _attributes(command, node), name, below))
+        if command.status and node.place is not None and selected:
+            session.put(status_response(session, node.place, command.status))
         if session.is_full:
             await session.flush()
     return Answer("Done")
@@ -90,8 +91,8 @@ def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
     by_subscription = b"SUBSCRIBED" in wanted
     by_use = b"SPECIAL-USE" in wanted
     if not by_subscription and not by_use:
-        return node.mailbox is not None or node.has_children, b""
-    use = node.mailbox is not None and bool(node.mailbox.special_use)
+        return node.place is not None or node.has_children, b""
+    use = node.place is not None and bool(node.place.mailbox.special_use)
     selected = (not by_subscription or node.subscribed) and (not by_use or use)
     if b"RECURSIVEMATCH" not in wanted:
         return selected, b""
@@ -106,14 +107,14 @@ def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
 def _attributes(command: List, node: _Name) -> list[bytes]:
     """Children and uses are told unasked too: RFC 3348 §3, RFC 6154 §2 allow it."""
     attributes = []
-    if node.mailbox is None:
+    if node.place is None:
         attributes.append(b"\\NonExistent" if command.extended else b"\\Noselect")
     attributes.append(b"\\HasChildren" if node.has_children else b"\\HasNoChildren")
     asked = b"SUBSCRIBED" in command.selections or b"SUBSCRIBED" in command.returns
     if asked and node.subscribed:
         attributes.append(b"\\Subscribed")
-    if node.mailbox is not None and node.mailbox.special_use:
-        attributes.append(node.mailbox.special_use.encode("ascii"))
+    if node.place is not None and node.place.mailbox.special_use:
+        attributes.append(node.place.mailbox.special_use.encode("ascii"))
     return attributes
 
 
@@ -127,7 +128,7 @@ async def lsub(session: Session, command: LSub) -> Answer:
         implied = node.subscribed_below and command.pattern.endswith("%")
         if not (node.subscribed or implied) or not pattern.matches(name):
             continue
-        session.put(_line(b"LSUB", [] if node.subscribed else [b"\\Noselect"], name))
+        session.put(_line(session, b"LSUB", [] if node.subscribed else [b"\\Noselect"], name))
         if session.is_full:
             await session.flush()
     return Answer("Done")

@@ -9,6 +9,7 @@ from postroad.mail import limits
 from postroad.mail.errors import Fault, StateError
 from postroad.protocol.imap.mailboxes import Create, Delete, Rename, Subscribe
 from postroad.protocol.imap.names import SEPARATOR
+from postroad.service.imapd import places
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.store import operations
 from postroad.store.values import unix
@@ -46,12 +47,12 @@ async def create(session: Session, command: Create) -> Answer:
             return no("A mailbox cannot be created for this use", b"USEATTR")
         use = found
     site = session.site
-    name = new_name(command.mailbox)
-    if use and any(mailbox.special_use == use for mailbox in site.store.mailboxes(session.user)):
+    account, name = places.home(session, new_name(command.mailbox))
+    if use and any(mailbox.special_use == use for mailbox in site.store.mailboxes(account)):
         return no("Another mailbox has this use", b"USEATTR")
     await site.database.submit(
         operations.CreateMailbox(
-            account=session.user, name=name, special_use=use, now=unix(site.clock.now())
+            account=account, name=name, special_use=use, now=unix(site.clock.now())
         )
     )
     return Answer("Created")
@@ -60,9 +61,10 @@ async def create(session: Session, command: Create) -> Answer:
 async def delete(session: Session, command: Delete) -> Answer:
     """A session that has the mailbox selected, this one too, is told * BYE."""
     site = session.site
+    place = places.need(session, command.mailbox.removesuffix(SEPARATOR), "x")
     await site.database.submit(
         operations.DeleteMailbox(
-            account=session.user, name=command.mailbox, now=unix(site.clock.now())
+            account=place.account, name=place.mailbox.name, now=unix(site.clock.now())
         )
     )
     view = session.view
@@ -74,11 +76,15 @@ async def delete(session: Session, command: Delete) -> Answer:
 
 async def rename(session: Session, command: Rename) -> Answer:
     site = session.site
+    place = places.need(session, command.mailbox.removesuffix(SEPARATOR), "x")
+    account, to = places.home(session, new_name(command.to))
+    if account != place.account:
+        return no("A mailbox cannot change its owner", b"CANNOT")
     await site.database.submit(
         operations.RenameMailbox(
-            account=session.user,
-            name=command.mailbox,
-            to=new_name(command.to),
+            account=account,
+            name=place.mailbox.name,
+            to=to,
             now=unix(site.clock.now()),
         )
     )

@@ -9,6 +9,7 @@ from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap.commands import Close, Unselect
 from postroad.protocol.imap.mailboxes import Select
+from postroad.service.imapd import places
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.view import View, flags_response
 from postroad.store.operations import ClaimRecent, Expunge
@@ -25,14 +26,13 @@ async def select(session: Session, command: Select) -> Answer:
         await leave_mailbox(session)
         session.put(b"* OK [CLOSED] The previous mailbox is closed\r\n")
     store = session.site.store
-    found = store.mailbox(session.user, command.mailbox)
-    if found is None:
-        return no("There is no such mailbox", b"NONEXISTENT")
+    place = places.need(session, command.mailbox, "r")
+    found = place.mailbox
     first_recent = found.first_recent
     if not command.read_only and found.first_recent < found.uidnext:
-        claim = ClaimRecent(account=session.user, mailbox=found.mailbox)
+        claim = ClaimRecent(account=found.account, mailbox=found.mailbox)
         [first_recent] = await session.site.database.submit(claim)
-    opened = store.open(session.user, found.mailbox)
+    opened = store.open(found.account, found.mailbox)
     if opened is None:
         return no("There is no such mailbox", b"NONEXISTENT")
     mailbox, uids = opened
@@ -41,9 +41,10 @@ async def select(session: Session, command: Select) -> Answer:
         uids,
         read_only=command.read_only,
         first_recent=first_recent,
-        keywords=frozenset(store.keywords(session.user, mailbox.mailbox)),
+        keywords=frozenset(store.keywords(mailbox.account, mailbox.mailbox)),
     )
-    session.condstore |= command.condstore
+    if command.condstore:
+        session.enabled.add(b"CONDSTORE")
     session.select(view)
     _describe(session, mailbox, view)
     if command.read_only:

@@ -18,6 +18,7 @@ from postroad.directory.values import Account
 from postroad.mail import limits
 from postroad.mail.errors import Fault, ProtocolError, StateError, Unavailable
 from postroad.net.contract import Disconnected, Stream, TimedOut
+from postroad.protocol.imap import render
 from postroad.protocol.imap.commands import Command
 from postroad.protocol.imap.server import (
     NEED_DATA,
@@ -84,7 +85,7 @@ _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
 class Session:
     __slots__ = (
         "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_pusher", "_task",
-        "_unsubscribe", "_waiting", "account", "condstore", "core", "dirty", "failures", "handlers",
+        "_unsubscribe", "_waiting", "account", "core", "dirty", "enabled", "failures", "handlers",
         "id", "idling", "partial", "reason", "site", "stream", "view",
     )  # fmt: skip
 
@@ -98,7 +99,8 @@ class Session:
         self.core = ServerConnection()
         self.account: Account | None = None
         self.view: View | None = None
-        self.condstore = False
+        self.enabled: set[bytes] = set()
+        """What ENABLE switched on, CONDSTORE also by the commands that imply it."""
         self.dirty = False
         """There may be news of the selected mailbox."""
         self.idling = False
@@ -360,6 +362,37 @@ class Session:
         if changes is None:
             raise Farewell("The selected mailbox was deleted", "mailbox deleted")
         self.put(*view.apply(changes, expunges=expunges, modseqs=self.condstore))
+
+    # -- what the client understands ------------------------------------------------------------
+
+    @property
+    def condstore(self) -> bool:
+        """Mod-sequences are told (RFC 7162 §3.1)."""
+        return b"CONDSTORE" in self.enabled
+
+    @property
+    def qresync(self) -> bool:
+        """VANISHED is told instead of EXPUNGE (RFC 7162 §3.2.3)."""
+        return b"QRESYNC" in self.enabled
+
+    @property
+    def rev2(self) -> bool:
+        """RFC 9051 holds where it differs from RFC 3501."""
+        return b"IMAP4REV2" in self.enabled
+
+    @property
+    def utf8(self) -> bool:
+        """Strings and mailbox names are UTF-8 (RFC 9051 §5.1, RFC 9755 §3)."""
+        return self.rev2 or b"UTF8=ACCEPT" in self.enabled
+
+    @property
+    def uid_only(self) -> bool:
+        """No sequence numbers either way (RFC 9586)."""
+        return b"UIDONLY" in self.enabled
+
+    def mailbox_name(self, name: str) -> bytes:
+        """A mailbox name for a response."""
+        return render.mailbox(name, utf8=self.utf8)
 
     # -- what commands ask --------------------------------------------------------------------
 

@@ -6,20 +6,19 @@ Source: RFC 3501 §6.3.10, §7.2.4; RFC 7162 §3.1.7; RFC 7889 §3.2; RFC 8438; 
 from __future__ import annotations
 
 from postroad.mail.uidset import UIDSet
-from postroad.protocol.imap import render
 from postroad.protocol.imap.mailboxes import Status
+from postroad.service.imapd import places
 from postroad.service.imapd.enable import enable_condstore
-from postroad.service.imapd.session import Answer, Session, no
+from postroad.service.imapd.places import Place
+from postroad.service.imapd.session import Answer, Session
 from postroad.store.values import Mailbox
 
 
 async def status(session: Session, command: Status) -> Answer:
-    mailbox = session.site.store.mailbox(session.user, command.mailbox)
-    if mailbox is None:
-        return no("There is no such mailbox", b"NONEXISTENT")
+    place = places.need(session, command.mailbox, "r")
     if b"HIGHESTMODSEQ" in command.items:
         enable_condstore(session)
-    session.put(status_response(session, mailbox, command.items))
+    session.put(status_response(session, place, command.items))
     return Answer("Done")
 
 
@@ -31,7 +30,8 @@ def _recent(session: Session, mailbox: Mailbox) -> int:
     return sum(len(rows) for rows in slices)
 
 
-def status_response(session: Session, mailbox: Mailbox, items: tuple[bytes, ...]) -> bytes:
+def status_response(session: Session, place: Place, items: tuple[bytes, ...]) -> bytes:
+    mailbox = place.mailbox
     values = []
     for item in items:
         match item:
@@ -56,4 +56,4 @@ def status_response(session: Session, mailbox: Mailbox, items: tuple[bytes, ...]
             case _:
                 raise AssertionError(f"the grammar knows no status item {item!r}")
         values.append(b"%b %d" % (item, value))
-    return b"* STATUS %b (%b)\r\n" % (render.mailbox(mailbox.name), b" ".join(values))
+    return b"* STATUS %b (%b)\r\n" % (session.mailbox_name(place.name), b" ".join(values))

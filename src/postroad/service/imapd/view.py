@@ -58,6 +58,9 @@ class View:
         self.vanished: UIDSet | None = None
         self.own: dict[int, int] | None = None
 
+    def is_of(self, mailbox: Mailbox) -> bool:
+        return (self.account, self.mailbox) == (mailbox.account, mailbox.mailbox)
+
     # -- numbers ------------------------------------------------------------------------------
 
     @property

@@ -1,0 +1,1 @@
+-- Who else may use a mailbox, and what was noted about it.

@@ -1,0 +1,1 @@
+-- The search index: an accelerator; what it holds can be made anew from the messages.
