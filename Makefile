@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs lock clean coverage interop crash slow
+.PHONY: help demo test check bench bench-imap docs lock clean coverage interop crash slow
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -47,6 +47,9 @@ docs: $(READY)  ## builds site/ from docs/
 
 bench: $(READY)  ## side by side with Debian's postfix and dovecot
 	$(BIN)/python -m bench
+
+bench-imap: $(READY)  ## what IMAP clients do, beside dovecot (maildir and mdbox)
+	$(BIN)/python -m bench.imap
 
 coverage: $(READY)  ## the fast tests with a coverage report
 	$(BIN)/coverage run -m pytest

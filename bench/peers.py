@@ -43,7 +43,7 @@ class Dovecot:
 
     def __init__(self, directory: Path, *, imap: int, imaps: int, pop3: int, certificate: Path,
                  key: Path, address: str = "127.0.0.1") -> None:  # fmt: skip
-        self.directory, self.imap, self.imaps = directory, imap, imaps
+        self.directory, self.imap, self.imaps, self.pop3 = directory, imap, imaps, pop3
         self.address = address
         directory.mkdir(parents=True)
         directory.chmod(0o755)
