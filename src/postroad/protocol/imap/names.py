@@ -1,6 +1,6 @@
-"""Mailbox names on the wire: modified UTF-7, and INBOX in any case.
+"""Mailbox names on the wire: modified UTF-7 or UTF-8, and INBOX in any case.
 
-Source: RFC 3501 §5.1.3, §5.1; RFC 2152.
+Source: RFC 3501 §5.1.3, §5.1; RFC 2152; RFC 9051 §5.1 and RFC 9755 §3 (UTF-8).
 """
 
 from __future__ import annotations
@@ -77,9 +77,15 @@ def canonical(name: str) -> str:
     return name
 
 
-def decode_mailbox(octets: bytes) -> str:
-    """Raises: ValueError."""
-    name = canonical(decode_utf7(octets))
+def decode_mailbox(octets: bytes, *, utf8: bool = False) -> str:
+    """utf8: enabled, so that `&` is nothing special. Raises: ValueError."""
+    if utf8:
+        try:
+            name = canonical(octets.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError("not UTF-8") from error
+    else:
+        name = canonical(decode_utf7(octets))
     if _ILLEGAL.search(name) is not None:
         raise ValueError("control characters are not allowed")
     return name

@@ -2,12 +2,14 @@
 
 Knows no command and no state. Input: hostile octets, one command with its literals in place,
 ending in CRLF, as `server.ServerConnection` cuts them.
-Source: RFC 3501 §9, RFC 7888 §3.
+With UTF-8 enabled, strings must be UTF-8 and mailbox names are read as they stand.
+Source: RFC 3501 §9, RFC 7888 §3, RFC 4466 §4 (literal8), RFC 9051 §5.1, §9; RFC 9755 §3.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 
 from postroad.mail import limits
@@ -20,7 +22,7 @@ _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
 _PATTERN = re.compile(rb'[^\x00-\x20\x7f(){"\\]+')
 _QUOTED = re.compile(rb'"([^"\\\r\n\x00]*(?:\\["\\][^"\\\r\n\x00]*)*)"')
-_LITERAL = re.compile(rb"\{(\d{1,10})\+?\}\r\n")
+_LITERAL = re.compile(rb"~?\{(\d{1,10})\+?\}\r\n")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _NUMBER = re.compile(rb"\d{1,20}")
 _SET = re.compile(rb"[0-9*][0-9:,*]*")
@@ -42,18 +44,69 @@ NUMBER_MAX = 0xFFFF_FFFF
 MODSEQ_MAX = (1 << 63) - 1
 
 
-class BadMailboxName(ProtocolError):
-    """The command is well formed, but no mailbox can have this name: NO, not BAD."""
+_NOTHING: AbstractSet[bytes] = frozenset()
+
+
+class Declined(ProtocolError):
+    """A command that cannot be done, with a response code. no: NO instead of BAD."""
+
+    def __init__(self, text: str, code: bytes, *, no: bool) -> None:
+        super().__init__(text)
+        self.code = code
+        self.no = no
+
+
+class BadMailboxName(Declined):
+    """The command is well formed, but no mailbox can have this name."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, b"CANNOT", no=True)
+
+
+class UIDRequired(Declined):
+    """A sequence number, though the client gave them up (RFC 9586 §3)."""
+
+    def __init__(self) -> None:
+        super().__init__("Only UIDs are used since UIDONLY", b"UIDREQUIRED", no=False)
 
 
 class Scanner:
-    """A place in one command. Each method reads one thing there, or raises ProtocolError."""
+    """A place in one command. Each method reads one thing there, or raises ProtocolError.
 
-    __slots__ = ("at", "text")
+    enabled: what ENABLE has switched on, in capitals.
+    """
 
-    def __init__(self, text: bytes, at: int = 0) -> None:
+    __slots__ = ("at", "enabled", "text")
+
+    def __init__(self, text: bytes, at: int = 0, enabled: AbstractSet[bytes] = _NOTHING) -> None:
         self.text = text
         self.at = at
+        self.enabled = enabled
+
+    @property
+    def rev2(self) -> bool:
+        return b"IMAP4REV2" in self.enabled
+
+    @property
+    def utf8(self) -> bool:
+        """Strings and mailbox names are UTF-8."""
+        return b"IMAP4REV2" in self.enabled or b"UTF8=ACCEPT" in self.enabled
+
+    @property
+    def uid_only(self) -> bool:
+        return b"UIDONLY" in self.enabled
+
+    def check_charset(self, charset: bytes | None, *, mandatory: bool = False) -> None:
+        """What a search names (None: nothing), where UTF8=ACCEPT has fixed the charset already.
+
+        mandatory: the grammar wants one (SORT, THREAD); else even UTF-8 is a conflict, but for a
+        client that also speaks IMAP4rev2, which names it by habit.
+        Source: RFC 9755 §3, RFC 6855 §3. Raises: ProtocolError.
+        """
+        if charset is None or b"UTF8=ACCEPT" not in self.enabled:
+            return
+        if charset.upper() != b"UTF-8" or not (mandatory or self.rev2):
+            raise ProtocolError("With UTF8=ACCEPT a charset cannot be chosen")
 
     # -- punctuation --------------------------------------------------------------------------
 
@@ -119,21 +172,38 @@ class Scanner:
                 raise ProtocolError("The quoted string is malformed")
             self.at = match.end()
             inner = match[1]
+            if not inner.isascii() and self.utf8:
+                _check_utf8(inner)
             return _ESCAPED.sub(rb"\1", inner) if b"\\" in inner else inner
         if first == b"{":
-            match = _LITERAL.match(self.text, self.at)
-            if match is None:
-                raise ProtocolError("The literal is malformed")
-            start = match.end()
-            stop = start + int(match[1])
-            if stop > len(self.text):
-                raise ProtocolError("The literal is malformed")
-            self.at = stop
-            octets = self.text[start:stop]
+            octets = self._literal()
             if b"\0" in octets:
                 raise ProtocolError("NUL is not allowed")
             return octets
         return None
+
+    def _literal(self) -> bytes:
+        """`{n}` or `~{n}`."""
+        match = _LITERAL.match(self.text, self.at)
+        if match is None:
+            raise ProtocolError("The literal is malformed")
+        start = match.end()
+        stop = start + int(match[1])
+        if stop > len(self.text):
+            raise ProtocolError("The literal is malformed")
+        self.at = stop
+        return self.text[start:stop]
+
+    def string8(self) -> bytes | None:
+        """A string, or a literal8 (`~{n}`), which may hold NUL; None when neither comes next."""
+        return self._literal() if self.peek(b"~{") else self.string()
+
+    def nstring8(self) -> bytes | None:
+        """The same, or NIL as None."""
+        octets = self.string8()
+        if octets is None and self.word("A string or NIL") != b"NIL":
+            raise ProtocolError("A string or NIL expected")
+        return octets
 
     def astring(self, what: str = "A string") -> bytes:
         match = _ASTRING.match(self.text, self.at)
@@ -155,9 +225,12 @@ class Scanner:
 
     def mailbox(self) -> str:
         """A mailbox name, decoded; INBOX in capitals."""
-        octets = self.astring("A mailbox name")
+        return self.mailbox_of(self.astring("A mailbox name"))
+
+    def mailbox_of(self, octets: bytes) -> str:
+        """The same, of octets that were read already."""
         try:
-            return decode_mailbox(octets)
+            return decode_mailbox(octets, utf8=self.utf8)
         except ValueError as error:
             raise BadMailboxName(f"Mailbox name: {error}") from error
 
@@ -251,6 +324,13 @@ def sort_flags(names: list[bytes]) -> tuple[Flag, tuple[bytes, ...]]:
     if len(keywords) > KEYWORDS_PER_MESSAGE_MAX:
         raise ProtocolError(f"A message may have {KEYWORDS_PER_MESSAGE_MAX} keywords")
     return flags, tuple(sorted(keywords.values()))
+
+
+def _check_utf8(octets: bytes) -> None:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ProtocolError("Quoted strings are UTF-8") from error
 
 
 def check_depth(depth: int) -> None:

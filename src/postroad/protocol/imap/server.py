@@ -19,7 +19,7 @@ from postroad.protocol.imap import append as appending
 from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
 from postroad.protocol.imap.append import Append
 from postroad.protocol.imap.commands import Command
-from postroad.protocol.imap.scanner import BadMailboxName, Scanner
+from postroad.protocol.imap.scanner import Declined, Scanner, UIDRequired
 
 PREAUTH_LINE_OCTETS_MAX = limits.SASL_MESSAGE_OCTETS_MAX * 4 // 3 + 1024
 """Before login the longest line is AUTHENTICATE with an initial response."""
@@ -136,7 +136,12 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"MOVE": (_SELECTED, messages.parse_move),
 }
 """Order is a table: in which states a command may come, and who reads it. APPEND is apart."""
-_WITH_UID = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"EXPUNGE"))
+WITH_UID = frozenset(
+    (b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"EXPUNGE", b"SORT", b"THREAD", b"REPLACE")
+)
+"""What may stand behind `UID `; the parser is told by its last argument."""
+BY_NUMBER = WITH_UID - {b"EXPUNGE"}
+"""Without `UID ` they speak of sequence numbers: not after ENABLE UIDONLY (RFC 9586 §3)."""
 _APPEND_STATES = _AFTER
 
 
@@ -158,11 +163,13 @@ class ServerConnection:
 
     __slots__ = (
         "_append", "_bad", "_buffer", "_left", "_line_start", "_literals", "_mode", "_scanned",
-        "state",
+        "enabled", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.state = State.NOT_AUTHENTICATED
+        self.enabled: set[bytes] = set()
+        """What ENABLE switched on, in capitals: some of it changes the grammar."""
         self._buffer = bytearray()
         self._mode = _Mode.COMMAND
         self._scanned = 0
@@ -349,9 +356,10 @@ class ServerConnection:
             self._lose(f"APPEND is not possible when {self.state.value}")
             return None
         try:
-            command = appending.parse_append(match[1], Scanner(text, match.end() + 7))
-        except BadMailboxName as error:
-            self._lose(str(error), b"CANNOT", no=True)
+            scan = Scanner(text, match.end() + 7, self.enabled)
+            command = appending.parse_append(match[1], scan)
+        except Declined as error:
+            self._lose(str(error), error.code, no=error.no)
             return None
         except ProtocolError as error:
             self._lose(str(error))
@@ -437,7 +445,7 @@ class ServerConnection:
             return Bad(tag, "A command expected")
         name, uid = verb[2].upper(), verb[1] is not None
         known = LEGAL.get(name)
-        if known is None or (uid and name not in _WITH_UID):
+        if known is None or (uid and name not in WITH_UID):
             if name == b"APPEND":
                 return Bad(tag, "APPEND needs a mailbox and a message literal")
             return Bad(tag, "The command is not known")
@@ -445,11 +453,13 @@ class ServerConnection:
         if self.state not in states:
             return Bad(tag, f"{name.decode()} is not possible when {self.state.value}")
         try:
-            return parser(tag, Scanner(text, verb.end()), uid)
+            if not uid and name in BY_NUMBER and b"UIDONLY" in self.enabled:
+                raise UIDRequired
+            return parser(tag, Scanner(text, verb.end(), self.enabled), uid)
         except search.UnknownCharset as error:
             return Bad(tag, str(error), b"BADCHARSET (US-ASCII UTF-8)", no=True)
-        except BadMailboxName as error:
-            return Bad(tag, str(error), b"CANNOT", no=True)
+        except Declined as error:
+            return Bad(tag, str(error), error.code, no=error.no)
         except ProtocolError as error:
             return Bad(tag, str(error))
 

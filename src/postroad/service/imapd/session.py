@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 OUT_OCTETS_MAX = 128 << 10
 """Past it what was put is written before more is made."""
 
+PROGRESS_EVERY_S = 5.0
+"""Between two notices of a long command: soon enough for a person who waits, and far below what a
+client gives up after."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -84,9 +88,9 @@ _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
 
 class Session:
     __slots__ = (
-        "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_pusher", "_task",
-        "_unsubscribe", "_waiting", "account", "core", "dirty", "enabled", "failures", "handlers",
-        "id", "idling", "partial", "reason", "site", "stream", "view",
+        "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher", "_tag",
+        "_task", "_unsubscribe", "_waiting", "account", "core", "dirty", "enabled", "failures",
+        "handlers", "id", "idling", "partial", "reason", "site", "stream", "view",
     )  # fmt: skip
 
     def __init__(
@@ -99,7 +103,7 @@ class Session:
         self.core = ServerConnection()
         self.account: Account | None = None
         self.view: View | None = None
-        self.enabled: set[bytes] = set()
+        self.enabled = self.core.enabled
         """What ENABLE switched on, CONDSTORE also by the commands that imply it."""
         self.dirty = False
         """There may be news of the selected mailbox."""
@@ -113,7 +117,10 @@ class Session:
         self._out_octets = 0
         self._deadline = 0.0
         self._farewell: Farewell | None = None
+        self._progress_at = 0.0
+        """When the command in hand may next say how far it is."""
         self._pusher: Task[None] | None = None
+        self._tag = b""
         self._task: Task[object] | None = None
         self._unsubscribe: Unsubscribe | None = None
         self._waiting = False
@@ -255,7 +262,29 @@ class Session:
         if self._bad > limits.IMAP_BAD_COMMANDS_MAX:
             raise Farewell("Too many bad commands", "too many bad commands")
 
+    async def progress(self, done: int, total: int | None = None) -> None:
+        """Says how far the command in hand is, if it is long since the client heard of it.
+
+        For commands that may take seconds, once a slice, between two responses and never within
+        one: `await session.progress(count, len(rows))`. done never falls and is below total; both
+        count whatever the command counts. Costs a look at the clock; writes (with all that was
+        put) after PROGRESS_EVERY_S at the earliest.
+        Source: RFC 9585 §4, §5.
+        """
+        now = self.site.clock.monotonic()
+        if now < self._progress_at:
+            return
+        self._progress_at = now + PROGRESS_EVERY_S
+        tag = render.string(self._tag)
+        if total is None:
+            self.put(b"* OK [INPROGRESS (%b %d NIL)] Still at it\r\n" % (tag, done))
+        else:
+            self.put(b"* OK [INPROGRESS (%b %d %d)] Still at it\r\n" % (tag, done, total))
+        await self.flush()
+
     async def _command(self, command: Command) -> None:
+        self._tag = command.tag
+        self._progress_at = self.site.clock.monotonic() + PROGRESS_EVERY_S
         answer = await self._execute(command)
         if answer.status == b"BAD":
             self._count_bad()
