@@ -113,7 +113,13 @@ def test_a_message_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
             inbox = made.site.store.mailbox(account, "INBOX")
             assert inbox is not None
             await made.site.database.submit(
-                Expunge(account=account, mailbox=inbox.mailbox, uids=[(1, 1)], only_deleted=False)
+                Expunge(
+                    now=1_800_000_000,
+                    account=account,
+                    mailbox=inbox.mailbox,
+                    uids=[(1, 1)],
+                    only_deleted=False,
+                )
             )
             await check_sizes(made, 1)
 

@@ -409,7 +409,11 @@ def test_a_message_that_imap_expunged_is_answered(tmp_path: Path) -> None:
             assert inbox is not None
             await made.site.database.submit(
                 Expunge(
-                    account=inbox.account, mailbox=inbox.mailbox, uids=[(1, 1)], only_deleted=False
+                    now=1_800_000_000,
+                    account=inbox.account,
+                    mailbox=inbox.mailbox,
+                    uids=[(1, 1)],
+                    only_deleted=False,
                 )
             )
             assert (await reader.ask(b"RETR 1")).startswith(b"-ERR [SYS/PERM]")

@@ -22,6 +22,7 @@ from postroad.store.operations import (
     Move,
     StoreFlags,
 )
+from postroad.store.removed import forget_removed
 from postroad.store.values import FlagMode, Want
 from support.state import BOB, FORMS, INBOX, NOW, State, opened
 
@@ -222,11 +223,19 @@ def test_copies_share_content_until_the_last_goes(form: str, tmp_path: Path) -> 
             return int(row[0])
 
         assert await contents() == 3
-        await state.database.submit(Expunge(account=BOB, mailbox=INBOX, only_deleted=False))
+        await state.database.submit(
+            Expunge(now=NOW, account=BOB, mailbox=INBOX, only_deleted=False)
+        )
+        assert await contents() == 3
+        assert await forget_removed(state.database, NOW) == 0
+        assert await forget_removed(state.database, NOW + 1) == 4
         assert await contents() == 2
         (rows,) = state.store.messages(BOB, DRAFTS, ALL, Want.OCTETS)
         assert [state.store.octets(row) for row in rows] == [b"0", b"2"]
-        await state.database.submit(Expunge(account=BOB, mailbox=DRAFTS, only_deleted=False))
+        await state.database.submit(
+            Expunge(now=NOW, account=BOB, mailbox=DRAFTS, only_deleted=False)
+        )
+        await forget_removed(state.database, NOW + 1)
         assert await contents() == 0
         (none,) = await state.database.submit(
             Copy(account=BOB, mailbox=INBOX, uids=[(1, 9)], to=DRAFTS)
@@ -266,13 +275,17 @@ def test_expunge_takes_the_deleted_and_no_uid_comes_again(form: str, tmp_path: P
         for _ in range(4):
             await state.append(flags=Flag.DELETED)
         await state.append()
-        (done,) = await state.database.submit(Expunge(account=BOB, mailbox=INBOX, uids=[(3, 9)]))
+        (done,) = await state.database.submit(
+            Expunge(now=NOW, account=BOB, mailbox=INBOX, uids=[(3, 9)])
+        )
         assert done.uids == [(3, 4)]
-        (done,) = await state.database.submit(Expunge(account=BOB, mailbox=INBOX))
+        (done,) = await state.database.submit(Expunge(now=NOW, account=BOB, mailbox=INBOX))
         assert done.uids == [(1, 2)]
-        (nothing,) = await state.database.submit(Expunge(account=BOB, mailbox=INBOX))
+        (nothing,) = await state.database.submit(Expunge(now=NOW, account=BOB, mailbox=INBOX))
         assert (nothing.uids, nothing.modseq) == ([], done.modseq)
-        await state.database.submit(Expunge(account=BOB, mailbox=INBOX, only_deleted=False))
+        await state.database.submit(
+            Expunge(now=NOW, account=BOB, mailbox=INBOX, only_deleted=False)
+        )
         assert (await state.append()).uid == 6
 
     run(form, tmp_path, scenario)
@@ -284,7 +297,7 @@ def test_slices_are_ascending_complete_and_bounded(form: str, tmp_path: Path) ->
         one = Append(account=BOB, mailbox=INBOX, content=content, internal_date=NOW)
         await state.database.submit(*[one] * 25)
         await state.database.submit(
-            Expunge(account=BOB, mailbox=INBOX, uids=[(5, 9)], only_deleted=False)
+            Expunge(now=NOW, account=BOB, mailbox=INBOX, uids=[(5, 9)], only_deleted=False)
         )
         asked = UIDSet.of([*range(1, 12), 15, 17, *range(20, 40)])
         for slice_ in (1, 2, 3, 7, 10, 500):
@@ -315,7 +328,7 @@ def test_many_messages_change_in_one_unit(form: str, tmp_path: Path) -> None:
         )
         assert (moved.source, moved.target) == ([(1, 300)], [(301, 600)])
         (gone,) = await state.database.submit(
-            Expunge(account=BOB, mailbox=INBOX, uids=[(101, 500)], only_deleted=False)
+            Expunge(now=NOW, account=BOB, mailbox=INBOX, uids=[(101, 500)], only_deleted=False)
         )
         assert gone.uids == [(101, 500)]
         assert uids(state) == [*range(1, 101), *range(501, 601)] and uids(state, DRAFTS) == []
@@ -384,7 +397,7 @@ def test_a_mailbox_that_is_gone_answers_none(form: str, tmp_path: Path) -> None:
         assert list(state.store.messages(BOB, box.mailbox, ALL)) == []
         for operation in (
             StoreFlags(account=BOB, mailbox=box.mailbox, uids=[(1, 1)], mode=1, flags=1),
-            Expunge(account=BOB, mailbox=box.mailbox),
+            Expunge(now=NOW, account=BOB, mailbox=box.mailbox),
             ClaimRecent(account=BOB, mailbox=box.mailbox),
             Move(account=BOB, mailbox=box.mailbox, uids=[(1, 1)], to=INBOX),
         ):
@@ -403,6 +416,9 @@ def test_damage_is_told_and_not_handed_out(form: str, tmp_path: Path) -> None:
         ((row,),) = state.store.messages(BOB, INBOX, ALL, Want.OCTETS)
         with pytest.raises(Unavailable, match="checksum"):
             state.store.octets(row)
-        await state.database.submit(Expunge(account=BOB, mailbox=INBOX, only_deleted=False))
+        await state.database.submit(
+            Expunge(now=NOW, account=BOB, mailbox=INBOX, only_deleted=False)
+        )
+        await forget_removed(state.database, NOW + 1)
 
     run(form, tmp_path, scenario)

@@ -206,7 +206,9 @@ class Mail(RuleBasedStateMachine):
     ) -> None:
         box = self.boxes[data.draw(st.sampled_from(sorted(self.boxes)))]
         done = self.submit(
-            Expunge(account=BOB, mailbox=box.mailbox, uids=ranges, only_deleted=only_deleted)
+            Expunge(
+                now=NOW, account=BOB, mailbox=box.mailbox, uids=ranges, only_deleted=only_deleted
+            )
         )
         uids = [
             uid

@@ -12,6 +12,7 @@ from postroad.database.connection import open_writer
 from postroad.database.packs import FileRef, file_path, parse_ref
 from postroad.queue.operations import Enqueue, QueuedPath
 from postroad.store.operations import Copy, Expunge
+from postroad.store.removed import forget_removed
 from postroad.store.sweep import FILE_AGE_S, remove_unnamed_files
 from postroad.store.values import Want
 from postroad.store.verify import verify
@@ -31,7 +32,7 @@ def data_dir(tmp_path: Path) -> Path:
             await state.append(b"third")
             await state.database.submit(Copy(account=BOB, mailbox=INBOX, uids=[(1, 1)], to=2))
             await state.database.submit(
-                Expunge(account=BOB, mailbox=INBOX, uids=[(3, 3)], only_deleted=False),
+                Expunge(now=NOW, account=BOB, mailbox=INBOX, uids=[(3, 3)], only_deleted=False),
                 Enqueue(
                     message="m1",
                     blob=state.content(b"queued").blob,
@@ -106,7 +107,11 @@ def test_files_go_when_nobody_names_them(data_dir: Path) -> None:
             path = file_path(data_dir, ref.name)
             later = path.stat().st_mtime + FILE_AGE_S + 9
             assert remove_unnamed_files(state.database, data_dir, later) == 0
-            await state.database.submit(Expunge(account=BOB, mailbox=INBOX, only_deleted=False))
+            await state.database.submit(
+                Expunge(now=NOW, account=BOB, mailbox=INBOX, only_deleted=False)
+            )
+            assert remove_unnamed_files(state.database, data_dir, later) == 0
+            await forget_removed(state.database, NOW + 1)
             assert remove_unnamed_files(state.database, data_dir, later - 99) == 0
             assert path.exists()
             assert remove_unnamed_files(state.database, data_dir, later) == len(BIG)

@@ -126,7 +126,9 @@ def _remove_content(tx: Transaction, account: int, heap: int) -> Iterable[tuple[
     )
     for mailbox, uid, flags, size in rows:
         ((modseq,),) = tx.execute(
-            "UPDATE counter SET modseq = modseq + 1 WHERE account = ? RETURNING modseq", (account,)
+            "UPDATE counter SET modseq = modseq + 1, octets = octets - ?, messages = messages - 1"
+            " WHERE account = ? RETURNING modseq",
+            (size, account),
         )
         key = (account, mailbox, uid)
         tx.execute("DELETE FROM message WHERE account = ? AND mailbox = ? AND uid = ?", key)
@@ -144,9 +146,25 @@ def _remove_content(tx: Transaction, account: int, heap: int) -> Iterable[tuple[
             key,
         )
         tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
+    _forget_removed(tx, account, heap)
     tx.execute("DELETE FROM content WHERE heap = ?", (heap,))
     tx.execute("DELETE FROM shared WHERE account = ? AND heap = ?", (account, heap))
     return [(account, mailbox, uid) for mailbox, uid, _, _ in rows]
+
+
+def _forget_removed(tx: Transaction, account: int, heap: int) -> None:
+    """What was expunged meanwhile cannot be brought back either."""
+    key = (account, heap)
+    sums = tx.first(
+        "SELECT count(*), coalesce(sum(size), 0) FROM removed WHERE account = ? AND heap = ?", key
+    )
+    if sums is not None and sums[0]:
+        tx.execute("DELETE FROM removed WHERE account = ? AND heap = ?", key)
+        tx.execute(
+            "UPDATE counter SET removed_messages = removed_messages - ?,"
+            " removed_octets = removed_octets - ? WHERE account = ?",
+            (*sums, account),
+        )
 
 
 def recover(connection: apsw.Connection, data_dir: Path) -> Recovered:

@@ -22,10 +22,14 @@ ACCOUNT_TABLES = (
     "expunged",
     "content",
     "shared",
+    "removed",
+    "removed_mailbox",
     "credential",
     "account",
 )
 """Every table of user data: what goes when an account goes."""
+MAILBOX_TABLES = ("message", "expunged", "keyword", "mailbox")
+"""Those with (account, mailbox) first in their key: what goes when a mailbox goes."""
 
 
 @functools.cache

@@ -89,6 +89,7 @@ class AddAccount(Operation[None], frozen=True, kw_only=True):
     name: str = ""
     argon2: str
     scram_sha_256: str
+    scram_sha_1: str = ""
     now: int
 
     def apply(self, tx: Transaction) -> None:
@@ -103,14 +104,20 @@ class AddAccount(Operation[None], frozen=True, kw_only=True):
             (account, self.address, domain, self.name, self.now),
         )
         tx.execute(
-            "INSERT INTO credential VALUES (?, ?, ?)", (account, self.argon2, self.scram_sha_256)
+            "INSERT INTO credential (account, argon2, scram_sha_256, scram_sha_1)"
+            " VALUES (?, ?, ?, ?)",
+            (account, self.argon2, self.scram_sha_256, self.scram_sha_1),
         )
         former = tx.first(
             "SELECT uidvalidity FROM former_account WHERE address = ?", (self.address,)
         )
         base = self.now if former is None else max(self.now, former[0])
         count = len(FIRST_MAILBOXES)
-        tx.execute("INSERT INTO counter VALUES (?, ?, ?, ?)", (account, 1, count, base + count))
+        tx.execute(
+            "INSERT INTO counter (account, modseq, mailbox, uidvalidity, mailboxes)"
+            " VALUES (?, 1, ?, ?, ?)",
+            (account, count, base + count, count),
+        )
         for number, (name, special_use) in enumerate(FIRST_MAILBOXES, 1):
             tx.execute(
                 "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, 1, ?)",
@@ -124,15 +131,35 @@ class SetPassword(Operation[None], frozen=True, kw_only=True):
     account: int
     argon2: str
     scram_sha_256: str
+    scram_sha_1: str = ""
 
     def apply(self, tx: Transaction) -> None:
         tx.execute(
-            "UPDATE credential SET argon2 = ?, scram_sha_256 = ? WHERE account = ?",
-            (self.argon2, self.scram_sha_256, self.account),
+            "UPDATE credential SET argon2 = ?, scram_sha_256 = ?, scram_sha_1 = ?"
+            " WHERE account = ?",
+            (self.argon2, self.scram_sha_256, self.scram_sha_1, self.account),
         )
         if not tx.changes():
             raise StateError(Fault.NONEXISTENT, "there is no such account")
         tx.notify(Notice(Topic.ACCOUNT, self.account))
+
+
+class AddVerifier(Operation[None], frozen=True, kw_only=True):
+    """Adds the SCRAM-SHA-1 verifier of the password that `argon2` belongs to, when there is none.
+
+    Changes nothing when the password was changed meanwhile.
+    """
+
+    account: int
+    argon2: str
+    scram_sha_1: str
+
+    def apply(self, tx: Transaction) -> None:
+        tx.execute(
+            "UPDATE credential SET scram_sha_1 = ?"
+            " WHERE account = ? AND argon2 = ? AND scram_sha_1 = ''",
+            (self.scram_sha_1, self.account, self.argon2),
+        )
 
 
 class RemoveAccount(Operation[int], frozen=True, kw_only=True):

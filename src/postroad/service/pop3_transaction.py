@@ -20,7 +20,7 @@ from postroad.protocol.pop3.maildrop import Maildrop
 from postroad.service.maildrop_sizes import unended_messages
 from postroad.service.site import Site
 from postroad.store.operations import Expunge
-from postroad.store.values import MessageRow, Want
+from postroad.store.values import MessageRow, Want, unix
 
 SLICE_OCTETS = 256 << 10
 """Of a message, read and written at a time."""
@@ -113,6 +113,7 @@ class Transaction:
                 mailbox=self._mailbox,
                 uids=list(marked.ranges),
                 only_deleted=False,
+                now=unix(self._site.clock.now()),
             )
         )
         self.deleted = len(marked)

@@ -1,8 +1,6 @@
-"""Applying changes to messages: append, flags, copy, move, expunge.
+"""Applying changes to messages where they are: append, flags.
 
-Many messages change by few statements: the messages in question are first picked into a
-temporary table, then each step is one statement over it. Counters of the mailbox are kept by
-sums over the same table. Runs on the writer, inside a transaction.
+Runs on the writer, inside a transaction; trusts its callers' account ids to be authorised.
 """
 
 from __future__ import annotations
@@ -14,16 +12,10 @@ from postroad.mail.errors import Fault, StateError
 from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.store import keywords as words
-from postroad.store.tree import current_modseq, next_modseq, no_mailbox, release_contents
-from postroad.store.values import (
-    Appended,
-    Content,
-    Copied,
-    Expunged,
-    FlagChange,
-    FlagMode,
-    FlagsStored,
-)
+from postroad.store import quota
+from postroad.store.quota import next_modseq
+from postroad.store.tree import current_modseq, no_mailbox, require
+from postroad.store.values import Appended, Content, FlagChange, FlagMode, FlagsStored
 
 UID_MAX = 0xFFFFFFFF  # RFC 3501 §2.3.1.1
 SEEN = int(Flag.SEEN)
@@ -51,10 +43,6 @@ _FLAGS_OF = (
 _SET_FLAGS = (
     "UPDATE message SET modseq = ?, flags = ?, keywords = ?"
     " WHERE account = ? AND mailbox = ? AND uid = ?"
-)
-_PICK = (
-    "INSERT INTO picked SELECT uid, modseq, flags, keywords, internal_date, size, heap"
-    " FROM message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
 )
 
 
@@ -94,9 +82,12 @@ def add(
     keywords: tuple[bytes, ...],
     internal_date: int,
     saved: int,
+    enforce_quota: bool = False,
 ) -> Appended:
     """One new message, under the next UID."""
-    modseq = next_modseq(tx, account)
+    modseq = next_modseq(tx, account, octets=content.size, messages=1)
+    if enforce_quota:
+        quota.check(tx, account, "octets", "messages")
     flags &= ALL_FLAGS
     row = tx.first(
         _GROW,
@@ -182,7 +173,7 @@ def store_flags(
     unchangedsince: int,
 ) -> FlagsStored:
     """Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (one modseq for all that one command changed)."""
-    _require(tx, account, mailbox)
+    require(tx, account, mailbox)
     if mode not in (FlagMode.ADD, FlagMode.REMOVE, FlagMode.REPLACE):
         raise StateError(Fault.CANNOT, f"{mode} is no way to change flags")
     flags &= ALL_FLAGS
@@ -221,159 +212,3 @@ def store_flags(
         modified=list(UIDSet.of(modified).ranges),
         modseq=modseq,
     )
-
-
-def _require(tx: Transaction, account: int, mailbox: int) -> tuple[int, int]:
-    """(uidvalidity, uidnext)"""
-    row = tx.first(
-        "SELECT uidvalidity, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
-        (account, mailbox),
-    )
-    if row is None:
-        raise no_mailbox(mailbox)
-    return row[0], row[1]
-
-
-# -- many at once -------------------------------------------------------------------------------
-
-
-def _pick(tx: Transaction, account: int, mailbox: int, uids: Ranges | None) -> tuple[int, ...]:
-    """Picks the messages; returns (count, unseen, deleted, octets) of them."""
-    tx.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS picked (uid INTEGER PRIMARY KEY, modseq INTEGER,"
-        " flags INTEGER, keywords BLOB, internal_date INTEGER, size INTEGER, heap INTEGER)"
-    )
-    tx.execute("DELETE FROM picked")
-    ranges = ((1, UID_MAX),) if uids is None else UIDSet.of_ranges(uids).ranges
-    for low, high in ranges:
-        tx.execute(_PICK, (account, mailbox, low, high))
-    return _sums(tx)
-
-
-def _sums(tx: Transaction) -> tuple[int, ...]:
-    row = tx.first(
-        f"SELECT count(*), coalesce(sum(flags & {SEEN} = 0), 0),"
-        f" coalesce(sum(flags & {DELETED} <> 0), 0), coalesce(sum(size), 0) FROM picked"
-    )
-    assert row is not None
-    return row
-
-
-def _picked_uids(tx: Transaction) -> UIDSet:
-    return UIDSet.of(uid for (uid,) in tx.execute("SELECT uid FROM picked"))
-
-
-def _insert_picked(
-    tx: Transaction, account: int, to: int, modseq: int, sums: tuple[int, ...], now: int
-) -> tuple[int, list[tuple[int, int]]]:
-    """Puts what is picked into `to` under new UIDs, in the order of the old ones."""
-    uidvalidity, uidnext = _require(tx, account, to)
-    count, unseen, deleted, octets = sums
-    if uidnext + count - 1 > UID_MAX:
-        raise StateError(Fault.LIMIT, "this mailbox has given out every UID: use another one")
-    tx.execute(
-        "INSERT INTO message (account, mailbox, uid, modseq, flags, keywords, internal_date, size,"
-        " heap, saved) SELECT ?, ?, ? + row_number() OVER (ORDER BY uid), ?, flags, keywords,"
-        " internal_date, size, heap, ? FROM picked ORDER BY uid",
-        (account, to, uidnext - 1, modseq, now),
-    )
-    tx.execute(
-        "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = ?, messages = messages + ?,"
-        " unseen = unseen + ?, deleted = deleted + ?, size = size + ?"
-        " WHERE account = ? AND mailbox = ?",
-        (count, modseq, count, unseen, deleted, octets, account, to),
-    )
-    for (packed,) in tx.execute("SELECT DISTINCT keywords FROM picked WHERE keywords <> x''"):
-        words.spell(tx, account, to, words.unpack(packed))
-    tx.notify(Notice(Topic.MESSAGES, account, to, modseq))
-    return uidvalidity, [(uidnext, uidnext + count - 1)]
-
-
-def _delete_picked(
-    tx: Transaction, account: int, mailbox: int, modseq: int, sums: tuple[int, ...]
-) -> UIDSet:
-    """Takes what is picked out of the mailbox, contents apart."""
-    count, unseen, deleted, octets = sums
-    gone = _picked_uids(tx)
-    tx.execute(
-        "DELETE FROM message WHERE account = ? AND mailbox = ? AND uid IN (SELECT uid FROM picked)",
-        (account, mailbox),
-    )
-    for low, high in gone.ranges:
-        tx.execute(
-            "INSERT INTO expunged VALUES (?, ?, ?, ?, ?)", (account, mailbox, modseq, low, high)
-        )
-    tx.execute(
-        "UPDATE mailbox SET highestmodseq = ?, messages = messages - ?, unseen = unseen - ?,"
-        " deleted = deleted - ?, size = size - ? WHERE account = ? AND mailbox = ?",
-        (modseq, count, unseen, deleted, octets, account, mailbox),
-    )
-    tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
-    return gone
-
-
-def _nothing_copied(tx: Transaction, account: int, uidvalidity: int) -> Copied:
-    modseq = current_modseq(tx, account)
-    return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
-
-
-def copy(
-    tx: Transaction,
-    account: int,
-    mailbox: int,
-    uids: Ranges | None,
-    to: int,
-    to_account: int = 0,
-    now: int = 0,
-) -> Copied:
-    _require(tx, account, mailbox)
-    uidvalidity, _ = _require(tx, account, to)
-    sums = _pick(tx, account, mailbox, uids)
-    if not sums[0]:
-        return _nothing_copied(tx, account, uidvalidity)
-    modseq = next_modseq(tx, account)
-    source = _picked_uids(tx)
-    _, target = _insert_picked(tx, account, to, modseq, sums, now)
-    tx.execute(
-        "INSERT INTO shared SELECT ?, heap, count(*) FROM picked WHERE true GROUP BY heap"
-        " ON CONFLICT DO UPDATE SET extra = extra + excluded.extra",
-        (account,),
-    )
-    return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
-
-
-def move(
-    tx: Transaction,
-    account: int,
-    mailbox: int,
-    uids: Ranges | None,
-    to: int,
-    to_account: int = 0,
-    now: int = 0,
-) -> Copied:
-    """uids None: all. Contents are not touched."""
-    _require(tx, account, mailbox)
-    uidvalidity, _ = _require(tx, account, to)
-    sums = _pick(tx, account, mailbox, uids)
-    if not sums[0]:
-        return _nothing_copied(tx, account, uidvalidity)
-    modseq = next_modseq(tx, account)
-    _, target = _insert_picked(tx, account, to, modseq, sums, now)
-    source = _delete_picked(tx, account, mailbox, modseq, sums)
-    return Copied(uidvalidity=uidvalidity, source=list(source.ranges), target=target, modseq=modseq)
-
-
-def expunge(
-    tx: Transaction, account: int, mailbox: int, uids: Ranges | None, only_deleted: bool
-) -> Expunged:
-    _require(tx, account, mailbox)
-    sums = _pick(tx, account, mailbox, uids)
-    if only_deleted and sums[0] != sums[2]:
-        tx.execute(f"DELETE FROM picked WHERE flags & {DELETED} = 0")
-        sums = _sums(tx)
-    if not sums[0]:
-        return Expunged(uids=[], modseq=current_modseq(tx, account))
-    modseq = next_modseq(tx, account)
-    gone = _delete_picked(tx, account, mailbox, modseq, sums)
-    release_contents(tx, account, "SELECT heap FROM picked")
-    return Expunged(uids=list(gone.ranges), modseq=modseq)

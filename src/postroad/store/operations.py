@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from postroad.database.contract import Operation, Transaction
-from postroad.store import changing, tree
+from postroad.store import changing, moving, tree
+from postroad.store.quota import SetQuota, SetQuotaDefaults
+from postroad.store.removed import ForgetRemoved
 from postroad.store.values import (
     Appended,
     Content,
@@ -30,16 +32,27 @@ def _is_long(uids: list[tuple[int, int]] | None) -> bool:
 
 
 class CreateMailbox(Operation[Mailbox], frozen=True, kw_only=True):
-    """Creates `name` and its missing parents. StateError: ALREADYEXISTS, LIMIT, CANNOT."""
+    """Creates `name` and its missing parents.
+
+    StateError: ALREADYEXISTS, LIMIT, CANNOT, OVERQUOTA (unless not enforced).
+    """
 
     Result: ClassVar[type] = Mailbox
     account: int
     name: str
     special_use: str = ""
     now: int
+    enforce_quota: bool = True
 
     def apply(self, tx: Transaction) -> Mailbox:
-        return tree.create(tx, self.account, self.name, self.special_use, self.now)
+        return tree.create(
+            tx,
+            self.account,
+            self.name,
+            self.special_use,
+            self.now,
+            enforce_quota=self.enforce_quota,
+        )
 
 
 class DeleteMailbox(Operation[None], frozen=True, kw_only=True):
@@ -56,7 +69,7 @@ class DeleteMailbox(Operation[None], frozen=True, kw_only=True):
         return True
 
     def apply(self, tx: Transaction) -> None:
-        tree.delete(tx, self.account, self.name)
+        tree.delete(tx, self.account, self.name, self.now)
 
 
 class RenameMailbox(Operation[None], frozen=True, kw_only=True):
@@ -74,7 +87,8 @@ class RenameMailbox(Operation[None], frozen=True, kw_only=True):
         made = tree.rename(tx, self.account, self.name, self.to, self.now)
         if made is not None:
             inbox = changing.delivery_mailbox(tx, self.account, "")
-            changing.move(tx, self.account, inbox, None, made, now=self.now)
+            account = self.account
+            moving.move(tx, account, inbox, None, made, account, self.now, enforce_quota=False)
 
 
 class Subscribe(Operation[None], frozen=True, kw_only=True):
@@ -108,6 +122,8 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
     delivery_id: str = ""
     """Message id of the delivery: a second Append with the same one, account and recipient
     answers with the first's result (a retry after a lost answer delivers once)."""
+    enforce_quota: bool = False
+    """Refuses with OVERQUOTA what goes beyond the account's limits. Deliveries do not."""
 
     def apply(self, tx: Transaction) -> Appended:
         if self.delivery_id:
@@ -126,6 +142,7 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
             self.keywords,
             self.internal_date,
             self.now or self.internal_date,
+            self.enforce_quota,
         )
         if self.delivery_id:
             tx.execute(
@@ -164,7 +181,7 @@ class StoreFlags(Operation[FlagsStored], frozen=True, kw_only=True):
 
 
 class Copy(Operation[Copied], frozen=True, kw_only=True):
-    """All or none (RFC 3501 §6.4.7); flags and internal date are kept."""
+    """All or none (RFC 3501 §6.4.7); flags and internal date are kept. StateError: OVERQUOTA."""
 
     Result: ClassVar[type] = Copied
     account: int
@@ -174,18 +191,30 @@ class Copy(Operation[Copied], frozen=True, kw_only=True):
     to_account: int = 0
     """The owner of `to`; 0: the same account."""
     now: int = 0
+    """When it is saved there (RFC 8514)."""
+    enforce_quota: bool = True
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Copied:
-        return changing.copy(
-            tx, self.account, self.mailbox, self.uids, self.to, self.to_account, self.now
+        return moving.copy(
+            tx,
+            self.account,
+            self.mailbox,
+            self.uids,
+            self.to,
+            self.to_account or self.account,
+            self.now,
+            enforce_quota=self.enforce_quota,
         )
 
 
 class Move(Operation[Copied], frozen=True, kw_only=True):
-    """Copy and expunge in one unit (RFC 6851)."""
+    """Copy and expunge in one unit (RFC 6851). What is moved is not kept where it was.
+
+    StateError: OVERQUOTA, of another account that it goes to.
+    """
 
     Result: ClassVar[type] = Copied
     account: int
@@ -195,30 +224,45 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
     to_account: int = 0
     """The owner of `to`; 0: the same account."""
     now: int = 0
+    """When it is saved there (RFC 8514)."""
+    enforce_quota: bool = True
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Copied:
-        return changing.move(
-            tx, self.account, self.mailbox, self.uids, self.to, self.to_account, self.now
+        return moving.move(
+            tx,
+            self.account,
+            self.mailbox,
+            self.uids,
+            self.to,
+            self.to_account or self.account,
+            self.now,
+            enforce_quota=self.enforce_quota,
         )
 
 
 class Expunge(Operation[Expunged], frozen=True, kw_only=True):
-    """Removes the messages among `uids` (None: all) that are \\Deleted, or all of them."""
+    """Removes the messages among `uids` (None: all) that are \\Deleted, or all of them.
+
+    They can be brought back until the sweep takes them, some time after `now`.
+    """
 
     Result: ClassVar[type] = Expunged
     account: int
     mailbox: int
     uids: list[tuple[int, int]] | None = None
     only_deleted: bool = True
+    now: int
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Expunged:
-        return changing.expunge(tx, self.account, self.mailbox, self.uids, self.only_deleted)
+        return moving.expunge(
+            tx, self.account, self.mailbox, self.uids, self.only_deleted, self.now
+        )
 
 
 class ClaimRecent(Operation[int], frozen=True, kw_only=True):
@@ -250,8 +294,11 @@ __all__ = [
     "CreateMailbox",
     "DeleteMailbox",
     "Expunge",
+    "ForgetRemoved",
     "Move",
     "RenameMailbox",
+    "SetQuota",
+    "SetQuotaDefaults",
     "StoreFlags",
     "Subscribe",
     "Transaction",

@@ -6,9 +6,11 @@ Runs on the writer, inside a transaction; trusts its callers' account ids to be 
 from __future__ import annotations
 
 from postroad.database.contract import Notice, Topic, Transaction
+from postroad.database.schema import MAILBOX_TABLES
 from postroad.mail import limits
 from postroad.mail.errors import Fault, StateError
-from postroad.store import names
+from postroad.store import names, quota
+from postroad.store.quota import next_modseq
 from postroad.store.values import Mailbox
 
 UIDVALIDITY_MAX = 0xFFFFFFFF
@@ -19,20 +21,21 @@ def no_mailbox(name: str | int) -> StateError:
     return StateError(Fault.NONEXISTENT, text)
 
 
-def next_modseq(tx: Transaction, account: int) -> int:
-    """The account's next modseq: one for each operation that changes something."""
-    row = tx.first(
-        "UPDATE counter SET modseq = modseq + 1 WHERE account = ? RETURNING modseq", (account,)
-    )
-    if row is None:
-        raise StateError(Fault.NONEXISTENT, "there is no such account")
-    return int(row[0])
-
-
 def current_modseq(tx: Transaction, account: int) -> int:
     row = tx.first("SELECT modseq FROM counter WHERE account = ?", (account,))
     assert row is not None
     return int(row[0])
+
+
+def require(tx: Transaction, account: int, mailbox: int) -> tuple[int, int]:
+    """(uidvalidity, uidnext). Raises: StateError(NONEXISTENT)."""
+    row = tx.first(
+        "SELECT uidvalidity, uidnext FROM mailbox WHERE account = ? AND mailbox = ?",
+        (account, mailbox),
+    )
+    if row is None:
+        raise no_mailbox(mailbox)
+    return row[0], row[1]
 
 
 def mailbox_id(tx: Transaction, account: int, name: str) -> int | None:
@@ -40,20 +43,31 @@ def mailbox_id(tx: Transaction, account: int, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def create(tx: Transaction, account: int, name: str, special_use: str, now: int) -> Mailbox:
+def create(
+    tx: Transaction,
+    account: int,
+    name: str,
+    special_use: str,
+    now: int,
+    *,
+    enforce_quota: bool = True,
+) -> Mailbox:
     """Source: RFC 3501 §6.3.3 (superior names are made), RFC 6154 §3."""
     name = names.check_name(name)
-    modseq = next_modseq(tx, account)
+    missing = _missing_parents(tx, account, name)
+    modseq = next_modseq(tx, account, mailboxes=len(missing) + 1)
     if mailbox_id(tx, account, name) is not None:
         raise StateError(Fault.ALREADYEXISTS, f"there is a mailbox {name} already")
-    _make_parents(tx, account, name, modseq, now)
+    if enforce_quota:
+        quota.check(tx, account, "mailboxes")
+    for parent in missing:
+        _insert(tx, account, parent, "", modseq, now)
     return _insert(tx, account, name, special_use, modseq, now)
 
 
-def _make_parents(tx: Transaction, account: int, name: str, modseq: int, now: int) -> None:
-    for parent in names.parents(name):
-        if mailbox_id(tx, account, parent) is None:
-            _insert(tx, account, parent, "", modseq, now)
+def _missing_parents(tx: Transaction, account: int, name: str) -> list[str]:
+    """The names above it that are no mailboxes, from the top."""
+    return [parent for parent in names.parents(name) if mailbox_id(tx, account, parent) is None]
 
 
 def _insert(
@@ -99,18 +113,46 @@ def _insert(
     )
 
 
-def delete(tx: Transaction, account: int, name: str) -> None:
-    """Source: RFC 3501 §6.3.4. Inferior names stay."""
+def delete(tx: Transaction, account: int, name: str, now: int) -> None:
+    """What was in it can be brought back, and so can it. Inferior names stay.
+
+    Source: RFC 3501 §6.3.4.
+    """
     name = names.canonical(name.removesuffix(names.SEPARATOR))
     if name == "INBOX":
         raise StateError(Fault.CANNOT, "INBOX cannot be deleted")
     mailbox = mailbox_id(tx, account, name)
     if mailbox is None:
         raise no_mailbox(name)
-    modseq = next_modseq(tx, account)
     key = (account, mailbox)
-    release_contents(tx, account, "SELECT heap FROM message WHERE account = ? AND mailbox = ?", key)
-    for table in ("message", "expunged", "keyword", "mailbox"):
+    sums = tx.first(
+        "SELECT count(*), coalesce(sum(size), 0) FROM message WHERE account = ? AND mailbox = ?",
+        key,
+    )
+    assert sums is not None
+    modseq = next_modseq(
+        tx,
+        account,
+        octets=-sums[1],
+        messages=-sums[0],
+        mailboxes=-1,
+        removed_octets=sums[1],
+        removed_messages=sums[0],
+    )
+    tx.execute(
+        "INSERT INTO removed (account, removed_at, mailbox, uid, flags, keywords, internal_date,"
+        " size, heap, saved) SELECT account, ?, mailbox, uid, flags, keywords, internal_date, size,"
+        " heap, saved FROM message WHERE account = ? AND mailbox = ?",
+        (now, *key),
+    )
+    tx.execute(
+        "INSERT INTO removed_mailbox (account, mailbox, removed_at, name, special_use, subscribed)"
+        " SELECT m.account, m.mailbox, ?, m.name, m.special_use, EXISTS (SELECT 1"
+        "  FROM subscription AS s WHERE s.account = m.account AND s.name = m.name)"
+        " FROM mailbox AS m WHERE m.account = ? AND m.mailbox = ?",
+        (now, *key),
+    )
+    for table in MAILBOX_TABLES:
         tx.execute(f"DELETE FROM {table} WHERE account = ? AND mailbox = ?", key)
     tx.notify(Notice(Topic.MAILBOXES, account, mailbox, modseq))
     tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
@@ -156,7 +198,10 @@ def rename(tx: Transaction, account: int, name: str, to: str, now: int) -> int |
         raise StateError(Fault.ALREADYEXISTS, f"there is a mailbox {to} already")
     if to.startswith(name + names.SEPARATOR):
         raise StateError(Fault.CANNOT, "a mailbox cannot become its own inferior")
-    modseq = next_modseq(tx, account)
+    missing = _missing_parents(tx, account, to)
+    modseq = next_modseq(tx, account, mailboxes=len(missing))
+    if missing:
+        quota.check(tx, account, "mailboxes")
     rows = list(
         tx.execute(
             "SELECT mailbox, name FROM mailbox WHERE account = ?1"
@@ -164,7 +209,8 @@ def rename(tx: Transaction, account: int, name: str, to: str, now: int) -> int |
             (account, name),
         )
     )
-    _make_parents(tx, account, to, modseq, now)
+    for parent in missing:
+        _insert(tx, account, parent, "", modseq, now)
     for number, old in rows:
         new = names.check_name(to + old[len(name) :])
         if mailbox_id(tx, account, new) is not None:

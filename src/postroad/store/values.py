@@ -182,7 +182,10 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """source and target: ranges of UIDs, in the same order (RFC 4315 §3). Empty: nothing found."""
+    """source and target: ranges of UIDs, in the same order (RFC 4315 §3). Empty: nothing found.
+
+    modseq: the newest of the account that the messages were in.
+    """
 
     uidvalidity: int
     source: list[tuple[int, int]]

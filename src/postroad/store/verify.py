@@ -27,7 +27,7 @@ Progress = Callable[[str, int], None]
 class Finding:
     """One thing that is not as it must be.
 
-    kind: "database", "mailbox", "message", "content", "blob", "queue" or "account".
+    kind: "database", "mailbox", "message", "content", "blob", "queue", "quota" or "account".
     """
 
     kind: str
@@ -47,6 +47,7 @@ def verify(data_dir: Path, progress: Progress = _quiet) -> Iterator[Finding]:
         yield from _database(reader, progress)
         yield from _accounts(reader, progress)
         yield from _mailboxes(reader, progress)
+        yield from _quotas(reader, progress)
         yield from _references(reader, progress)
         yield from _queue(reader, progress)
         yield from _blobs(reader, blobs, data_dir, progress)
@@ -112,6 +113,31 @@ _MAILBOX_SUMS = (
 )
 
 
+_QUOTA_SUMS = (
+    "SELECT c.account, c.octets, c.messages, c.mailboxes, c.removed_octets, c.removed_messages,"
+    " coalesce(m.octets, 0), coalesce(m.messages, 0), coalesce(m.mailboxes, 0),"
+    " coalesce(r.octets, 0), coalesce(r.messages, 0) FROM counter AS c"
+    " LEFT JOIN (SELECT account, sum(size) AS octets, sum(messages) AS messages,"
+    "  count(*) AS mailboxes FROM mailbox GROUP BY account) AS m ON m.account = c.account"
+    " LEFT JOIN (SELECT account, sum(size) AS octets, count(*) AS messages FROM removed"
+    "  GROUP BY account) AS r ON r.account = c.account"
+)
+_QUOTA_NAMES = ("octets", "messages", "mailboxes", "removed octets", "removed messages")
+
+
+def _quotas(reader: Reader, progress: Progress) -> Iterator[Finding]:
+    """The sums of the mailboxes' counters, which were checked against the messages."""
+    progress("quotas", 0)
+    for account, *numbers in reader.execute(_QUOTA_SUMS):
+        for name, kept, found in zip(_QUOTA_NAMES, numbers[:5], numbers[5:], strict=True):
+            if kept != found:
+                yield Finding(
+                    "quota",
+                    f"account {account}",
+                    f"its counter of {name} says {kept}, there are {found}",
+                )
+
+
 def _mailboxes(reader: Reader, progress: Progress) -> Iterator[Finding]:
     count = 0
     for account, mailbox in reader.execute("SELECT account, mailbox FROM mailbox"):
@@ -164,8 +190,9 @@ def _references(reader: Reader, progress: Progress) -> Iterator[Finding]:
         )
     for heap, account, named, counted in reader.execute(
         "SELECT c.heap, c.account, coalesce(n.named, 0), 1 + coalesce(s.extra, 0)"
-        " FROM content AS c LEFT JOIN (SELECT heap, count(*) AS named FROM message GROUP BY heap)"
-        " AS n ON n.heap = c.heap LEFT JOIN shared AS s"
+        " FROM content AS c LEFT JOIN (SELECT heap, count(*) AS named FROM"
+        "  (SELECT heap FROM message UNION ALL SELECT heap FROM removed) GROUP BY heap) AS n"
+        " ON n.heap = c.heap LEFT JOIN shared AS s"
         " ON s.account = c.account AND s.heap = c.heap"
         " WHERE coalesce(n.named, 0) <> 1 + coalesce(s.extra, 0)"
     ):
@@ -227,8 +254,7 @@ def blob_fault(blobs: BlobStore, data_dir: Path, blob: str) -> str | None:
     try:
         ref = parse_ref(blob)
         if isinstance(ref, PackRef):
-            octets, sha256 = blobs.read_with_checksum(ref)
-            return None if hashlib.sha256(octets).digest() == sha256 else "its SHA-256 differs"
+            return blobs.fault(ref)
         digest = hashlib.sha256()
         size = 0
         with file_path(data_dir, ref.name).open("rb") as file:

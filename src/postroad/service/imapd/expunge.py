@@ -8,6 +8,7 @@ from __future__ import annotations
 from postroad.protocol.imap.commands import Expunge
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.store import operations
+from postroad.store.values import unix
 
 READ_ONLY = no("The mailbox is open read-only", b"READ-ONLY")
 
@@ -22,7 +23,12 @@ async def expunge(session: Session, command: Expunge) -> Answer:
         if not uids:
             return Answer("Nothing to expunge")
     await session.site.database.submit(
-        operations.Expunge(account=view.account, mailbox=view.mailbox, uids=uids)
+        operations.Expunge(
+            account=view.account,
+            mailbox=view.mailbox,
+            uids=uids,
+            now=unix(session.site.clock.now()),
+        )
     )
     session.tell(expunges=True, ask=True)
     return Answer("Expunged")

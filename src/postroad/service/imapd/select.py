@@ -13,7 +13,7 @@ from postroad.service.imapd import places
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.view import View, flags_response
 from postroad.store.operations import ClaimRecent, Expunge
-from postroad.store.values import Mailbox
+from postroad.store.values import Mailbox, unix
 
 UNSEEN_SCAN_SLICES_MAX = 20
 """How far SELECT looks for the first unseen message from each end, some 500 messages a slice;
@@ -113,7 +113,9 @@ async def close(session: Session, command: Close) -> Answer:
     """Expunges without a word, unless the mailbox is read-only."""
     view = session.selected
     if not view.read_only:
-        expunge = Expunge(account=view.account, mailbox=view.mailbox)
+        expunge = Expunge(
+            account=view.account, mailbox=view.mailbox, now=unix(session.site.clock.now())
+        )
         await session.site.database.submit(expunge)
     await leave_mailbox(session)
     return Answer("Closed")
