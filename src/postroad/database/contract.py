@@ -28,6 +28,10 @@ class Topic(Enum):
     """A mailbox was created, deleted, renamed or (un)subscribed."""
     ACCOUNT = "account"
     """Credentials changed, or the account was removed: sessions ask again."""
+    RIGHTS = "rights"
+    """Who may do what in a mailbox of the account (0: in any) was changed."""
+    METADATA = "metadata"
+    """Annotations were changed; `subject` says which (`store.metadata.Noted`)."""
     QUEUE = "queue"
     """New or newly due recipients: the queue runner looks."""
 

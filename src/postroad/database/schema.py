@@ -24,12 +24,31 @@ ACCOUNT_TABLES = (
     "shared",
     "removed",
     "removed_mailbox",
+    "access",
+    "public_account",
+    "administrator",
+    "seen",
+    "reader",
+    "annotation",
     "credential",
     "account",
 )
 """Every table of user data: what goes when an account goes."""
-MAILBOX_TABLES = ("message", "expunged", "keyword", "mailbox")
+MAILBOX_TABLES = ("message", "expunged", "keyword", "mailbox") + (
+    "access",
+    "seen",
+    "reader",
+    "annotation",
+)
 """Those with (account, mailbox) first in their key: what goes when a mailbox goes."""
+GUEST_ROWS = (
+    "DELETE FROM access WHERE grantee = ?",
+    "DELETE FROM seen WHERE reader = ?1"
+    " AND (account, mailbox) IN (SELECT account, mailbox FROM reader WHERE reader = ?1)",
+    "DELETE FROM reader WHERE reader = ?",
+    "DELETE FROM annotation WHERE reader = ?",
+)
+"""What an account has with others: goes too when the account goes."""
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from postroad.database.contract import Notice, Operation, Topic, Transaction
-from postroad.database.schema import ACCOUNT_TABLES
+from postroad.database.schema import ACCOUNT_TABLES, GUEST_ROWS
 from postroad.mail.errors import Fault, StateError
 
 FIRST_MAILBOXES = (
@@ -185,6 +185,8 @@ class RemoveAccount(Operation[int], frozen=True, kw_only=True):
             tx.execute(f"DELETE FROM {table} WHERE account = ?", (self.account,))
             if table == "message":
                 messages = tx.changes()
+        for sql in GUEST_ROWS:
+            tx.execute(sql, (self.account,))
         tx.notify(Notice(Topic.ACCOUNT, self.account))
         return messages
 

@@ -55,6 +55,14 @@ POP3_BAD_COMMANDS_MAX = 20
 MAILBOX_NAME_OCTETS_MAX = 512
 MAILBOX_DEPTH_MAX = 32
 MAILBOXES_PER_ACCOUNT_MAX = 10_000
+ACCESS_ENTRIES_PER_MAILBOX_MAX = 1000
+"""Of one access control list: GETACL tells all of them. More share through `anyone`."""
+ANNOTATION_OCTETS_MAX = 32_768
+"""Of one value; at least 1024 (RFC 5464 §4.1). Fits a literal, and any note a person writes."""
+ANNOTATIONS_PER_MAILBOX_MAX = 100
+"""Of one reader, /shared counted apart; at least 10 (RFC 5464 §4.1), clients keep a handful."""
+ANNOTATION_OCTETS_PER_ACCOUNT_MAX = 8 << 20
+"""Of all that one reader, or /shared, keeps in one account: they count in no quota."""
 
 # -- Waiting (seconds) ------------------------------------------------------------------------
 SMTP_IDLE_TIMEOUT_S = 300

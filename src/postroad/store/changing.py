@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from postroad.database.contract import Notice, Topic, Transaction
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.flags import Flag
+from postroad.mail.rights import FLAG_RIGHTS, flags_allowed
 from postroad.mail.uidset import UIDSet
 from postroad.store import keywords as words
-from postroad.store import quota
+from postroad.store import quota, seen
 from postroad.store.quota import next_modseq
 from postroad.store.tree import current_modseq, no_mailbox, require
 from postroad.store.values import Appended, Content, FlagChange, FlagMode, FlagsStored
@@ -42,6 +43,12 @@ _FLAGS_OF = (
 )
 _SET_FLAGS = (
     "UPDATE message SET modseq = ?, flags = ?, keywords = ?"
+    " WHERE account = ? AND mailbox = ? AND uid = ?"
+)
+
+
+_SET_OTHERS = (
+    f"UPDATE message SET modseq = ?, flags = flags & {SEEN} | ?, keywords = ?"
     " WHERE account = ? AND mailbox = ? AND uid = ?"
 )
 
@@ -83,12 +90,16 @@ def add(
     internal_date: int,
     saved: int,
     enforce_quota: bool = False,
+    reader: int = 0,
 ) -> Appended:
-    """One new message, under the next UID."""
+    """One new message, under the next UID. reader: whose \\Seen it has; 0: the owner's."""
     modseq = next_modseq(tx, account, octets=content.size, messages=1)
     if enforce_quota:
         quota.check(tx, account, "octets", "messages")
     flags &= ALL_FLAGS
+    was_seen = flags & SEEN and seen.is_personal(account, reader)
+    if was_seen:
+        flags &= ~SEEN
     row = tx.first(
         _GROW,
         (
@@ -126,6 +137,8 @@ def add(
         _ADD_MESSAGE,
         (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap[0], saved),
     )
+    if was_seen:
+        seen.mark(tx, account, mailbox, reader, (uid,))
     tx.sync_blob(content.blob)
     tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
     return Appended(mailbox=mailbox, uidvalidity=uidvalidity, uid=uid, modseq=modseq)
@@ -140,6 +153,50 @@ def check_validity(tx: Transaction, account: int, mailbox: int, expected: int) -
 
 
 # -- flags --------------------------------------------------------------------------------------
+
+
+class _Personal:
+    """Flags as their reader has them: the owner's are the message's, another's \\Seen is his."""
+
+    __slots__ = ("_changes", "_key", "_seen", "_tx")
+
+    def __init__(
+        self, tx: Transaction, account: int, mailbox: int, reader: int, uids: Ranges
+    ) -> None:
+        self._tx = tx
+        self._key = (account, mailbox, reader)
+        self._seen: UIDSet | None = None
+        self._changes = seen.Changes()
+        if seen.is_personal(account, reader):
+            self._seen = seen.seen_of(tx, account, mailbox, reader, uids)
+
+    def begin(self) -> None:
+        """What comes next does not follow what came before."""
+        self._changes.pause()
+
+    def flags(self, uid: int, stored: int) -> int:
+        if self._seen is None:
+            return stored
+        return stored & ~SEEN | (SEEN if uid in self._seen else 0)
+
+    def meet(self, uid: int, old: int, new: int) -> None:
+        if self._seen is not None:
+            self._changes.meet(uid, bool(old & SEEN), bool(new & SEEN))
+
+    def apply(self, modseq: int, changes: list[tuple[int, int, bytes]], unseen: int) -> int:
+        """Writes the changes; returns how many more messages the owner has not seen."""
+        account, mailbox, reader = self._key
+        for uid, new, new_words in changes:
+            if self._seen is None:
+                self._tx.execute(_SET_FLAGS, (modseq, new, new_words, account, mailbox, uid))
+            else:
+                self._tx.execute(
+                    _SET_OTHERS, (modseq, new & ~SEEN, new_words, account, mailbox, uid)
+                )
+        if self._seen is None:
+            return unseen
+        self._changes.apply(self._tx, account, mailbox, reader)
+        return 0
 
 
 def _new_flags(old: int, mode: int, flags: int) -> int:
@@ -171,34 +228,46 @@ def store_flags(
     flags: int,
     keywords: tuple[bytes, ...],
     unchangedsince: int,
+    reader: int = 0,
+    rights: str = FLAG_RIGHTS,
 ) -> FlagsStored:
-    """Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (one modseq for all that one command changed)."""
+    """reader: whose \\Seen is meant; 0: the owner's. rights: what is changed (RFC 4314 §4).
+
+    Source: RFC 3501 §6.4.6, RFC 7162 §3.1.3 (one modseq for all that one command changed).
+    """
     require(tx, account, mailbox)
     if mode not in (FlagMode.ADD, FlagMode.REMOVE, FlagMode.REPLACE):
         raise StateError(Fault.CANNOT, f"{mode} is no way to change flags")
     flags &= ALL_FLAGS
-    change = words.spell(tx, account, mailbox, keywords) if keywords else frozenset()
+    allowed = flags_allowed(rights)
+    worded = "w" in rights
+    change = words.spell(tx, account, mailbox, keywords) if keywords and worded else frozenset()
     modified: list[int] = []
     changes: list[tuple[int, int, bytes]] = []
     unseen = deleted = 0
     spelt: dict[bytes, bytes] = {}
-    for low, high in UIDSet.of_ranges(uids).ranges:
-        for uid, was, old, old_words in tx.execute(_FLAGS_OF, (account, mailbox, low, high)):
+    wanted = UIDSet.of_ranges(uids).ranges
+    mine = _Personal(tx, account, mailbox, reader, wanted)
+    for low, high in wanted:
+        mine.begin()
+        for uid, was, stored, old_words in tx.execute(_FLAGS_OF, (account, mailbox, low, high)):
             if 0 <= unchangedsince < was:
                 modified.append(uid)
+                mine.begin()
                 continue
-            new = _new_flags(old, mode, flags)
-            new_words = spelt.get(old_words)
+            old = mine.flags(uid, stored)
+            new = old & ~allowed | _new_flags(old, mode, flags) & allowed
+            new_words = spelt.get(old_words) if worded else old_words
             if new_words is None:
                 new_words = spelt[old_words] = _new_keywords(old_words, mode, change)
+            mine.meet(uid, old, new)
             if new != old or new_words != old_words:
                 unseen += bool(old & SEEN) - bool(new & SEEN)
                 deleted += bool(new & DELETED) - bool(old & DELETED)
                 changes.append((uid, new, new_words))
     if changes:
         modseq = next_modseq(tx, account)
-        for uid, new, new_words in changes:
-            tx.execute(_SET_FLAGS, (modseq, new, new_words, account, mailbox, uid))
+        unseen = mine.apply(modseq, changes, unseen)
         tx.execute(
             "UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ?"
             " WHERE account = ? AND mailbox = ?",

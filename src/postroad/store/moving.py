@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from postroad.database.contract import Notice, Topic, Transaction
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.flags import Flag
+from postroad.mail.rights import FLAG_RIGHTS, flags_allowed
 from postroad.mail.uidset import UIDSet
 from postroad.store import keywords as words
-from postroad.store import quota
+from postroad.store import quota, seen
 from postroad.store.quota import next_modseq
 from postroad.store.tree import current_modseq, release_contents, require
 from postroad.store.values import Copied, Expunged
@@ -137,6 +138,7 @@ def delete_picked(tx: Transaction, account: int, mailbox: int, modseq: int, sums
         " deleted = deleted - ?, size = size - ? WHERE account = ? AND mailbox = ?",
         (modseq, sums.count, sums.unseen, sums.deleted, sums.octets, account, mailbox),
     )
+    seen.forget_picked(tx, account, mailbox)
     tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
     return gone
 
@@ -172,6 +174,19 @@ def _share_contents(tx: Transaction, account: int) -> None:
     )
 
 
+def _flags_for(
+    tx: Transaction, account: int, mailbox: int, owner: int, reader: int, rights: str
+) -> list[int]:
+    """What is picked gets the flags that its copies will have: \\Seen of who copies it, and only
+    what he may set there (RFC 4314 §4, COPY). Returns the places of those to be marked as seen
+    by a reader who is not the owner of the copies."""
+    seen.pick_as(tx, account, mailbox, reader)
+    if frozenset(FLAG_RIGHTS) - frozenset(rights):
+        words_too = "" if "w" in rights else ", keywords = x''"
+        tx.execute(f"UPDATE picked SET flags = flags & {flags_allowed(rights)}{words_too}")
+    return seen.take_seen(tx, owner, reader)
+
+
 def _nothing_copied(tx: Transaction, account: int, uidvalidity: int) -> Copied:
     modseq = current_modseq(tx, account)
     return Copied(uidvalidity=uidvalidity, source=[], target=[], modseq=modseq)
@@ -187,13 +202,19 @@ def copy(
     now: int,
     *,
     enforce_quota: bool,
+    reader: int = 0,
+    rights: str = FLAG_RIGHTS,
 ) -> Copied:
-    """To mailbox `to` of `owner`, who may be the same account."""
+    """To mailbox `to` of `owner`, who may be the same account.
+
+    reader: whose \\Seen the copies have; 0: the owner's. rights: to set flags on them.
+    """
     require(tx, account, mailbox)
     uidvalidity, _ = require(tx, owner, to)
-    sums = pick(tx, account, mailbox, uids)
-    if not sums.count:
+    if not pick(tx, account, mailbox, uids).count:
         return _nothing_copied(tx, account, uidvalidity)
+    were_seen = _flags_for(tx, account, mailbox, owner, reader, rights)
+    sums = sums_of_picked(tx)
     modseq = next_modseq(tx, owner, octets=sums.octets, messages=sums.count)
     if enforce_quota:
         quota.check(tx, owner, "octets", "messages")
@@ -203,6 +224,7 @@ def copy(
     else:
         _give_contents(tx, owner)
     target = insert_picked(tx, owner, to, modseq, sums, now)
+    seen.mark(tx, owner, to, reader, (target[0] + place for place in were_seen))
     return Copied(
         uidvalidity=uidvalidity,
         source=list(source.ranges),
@@ -221,16 +243,23 @@ def move(
     now: int,
     *,
     enforce_quota: bool,
+    reader: int = 0,
+    rights: str = FLAG_RIGHTS,
 ) -> Copied:
-    """uids None: all. Within the account contents and use are not touched."""
+    """uids None: all. Within the account contents and use are not touched.
+
+    reader: whose \\Seen they have then; 0: the owner's. rights: to set flags there.
+    """
     require(tx, account, mailbox)
     uidvalidity, _ = require(tx, owner, to)
     sums = pick(tx, account, mailbox, uids)
     if not sums.count:
         return _nothing_copied(tx, account, uidvalidity)
+    were_seen = _flags_for(tx, account, mailbox, owner, reader, rights)
+    arriving = sums_of_picked(tx)
     if owner == account:
         modseq = next_modseq(tx, account)
-        target = insert_picked(tx, account, to, modseq, sums, now)
+        target = insert_picked(tx, account, to, modseq, arriving, now)
         source = delete_picked(tx, account, mailbox, modseq, sums)
     else:
         modseq = next_modseq(tx, account, octets=-sums.octets, messages=-sums.count)
@@ -243,7 +272,8 @@ def move(
         tx.execute("INSERT INTO left_behind SELECT heap FROM picked")
         _give_contents(tx, owner)
         release_contents(tx, account, "SELECT heap FROM left_behind")
-        target = insert_picked(tx, owner, to, theirs, sums, now)
+        target = insert_picked(tx, owner, to, theirs, arriving, now)
+    seen.mark(tx, owner, to, reader, (target[0] + place for place in were_seen))
     return Copied(
         uidvalidity=uidvalidity, source=list(source.ranges), target=[target], modseq=modseq
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from postroad.database.contract import Operation, Transaction
+from postroad.mail.rights import FLAG_RIGHTS, flags_allowed
 from postroad.store import changing, moving, tree
 from postroad.store.quota import SetQuota, SetQuotaDefaults
 from postroad.store.removed import ForgetRemoved
@@ -124,6 +125,10 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
     answers with the first's result (a retry after a lost answer delivers once)."""
     enforce_quota: bool = False
     """Refuses with OVERQUOTA what goes beyond the account's limits. Deliveries do not."""
+    reader: int = 0
+    """Who does it, where that is not the owner: \\Seen is his own. 0: the owner."""
+    rights: str = FLAG_RIGHTS
+    """Which flags are set (RFC 4314 §4): `s` \\Seen, `t` \\Deleted, `w` all others."""
 
     def apply(self, tx: Transaction) -> Appended:
         if self.delivery_id:
@@ -138,11 +143,12 @@ class Append(Operation[Appended], frozen=True, kw_only=True):
             self.account,
             mailbox,
             self.content,
-            self.flags,
-            self.keywords,
+            self.flags & flags_allowed(self.rights),
+            self.keywords if "w" in self.rights else (),
             self.internal_date,
             self.now or self.internal_date,
             self.enforce_quota,
+            self.reader,
         )
         if self.delivery_id:
             tx.execute(
@@ -163,6 +169,10 @@ class StoreFlags(Operation[FlagsStored], frozen=True, kw_only=True):
     flags: int
     keywords: tuple[bytes, ...] = ()
     unchangedsince: int = -1
+    reader: int = 0
+    """Who does it, where that is not the owner: \\Seen is his own. 0: the owner."""
+    rights: str = FLAG_RIGHTS
+    """Which flags are changed (RFC 4314 §4): `s` \\Seen, `t` \\Deleted, `w` all others."""
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
@@ -177,6 +187,8 @@ class StoreFlags(Operation[FlagsStored], frozen=True, kw_only=True):
             self.flags,
             self.keywords,
             self.unchangedsince,
+            self.reader,
+            self.rights,
         )
 
 
@@ -193,6 +205,10 @@ class Copy(Operation[Copied], frozen=True, kw_only=True):
     now: int = 0
     """When it is saved there (RFC 8514)."""
     enforce_quota: bool = True
+    reader: int = 0
+    """Who does it, where that is not the owner: \\Seen is his own. 0: the owner."""
+    rights: str = FLAG_RIGHTS
+    """Which flags are set (RFC 4314 §4): `s` \\Seen, `t` \\Deleted, `w` all others."""
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
@@ -207,6 +223,8 @@ class Copy(Operation[Copied], frozen=True, kw_only=True):
             self.to_account or self.account,
             self.now,
             enforce_quota=self.enforce_quota,
+            reader=self.reader,
+            rights=self.rights,
         )
 
 
@@ -226,6 +244,10 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
     now: int = 0
     """When it is saved there (RFC 8514)."""
     enforce_quota: bool = True
+    reader: int = 0
+    """Who does it, where that is not the owner: \\Seen is his own. 0: the owner."""
+    rights: str = FLAG_RIGHTS
+    """Which flags are set (RFC 4314 §4): `s` \\Seen, `t` \\Deleted, `w` all others."""
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
@@ -240,6 +262,8 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
             self.to_account or self.account,
             self.now,
             enforce_quota=self.enforce_quota,
+            reader=self.reader,
+            rights=self.rights,
         )
 
 

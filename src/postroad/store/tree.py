@@ -9,7 +9,7 @@ from postroad.database.contract import Notice, Topic, Transaction
 from postroad.database.schema import MAILBOX_TABLES
 from postroad.mail import limits
 from postroad.mail.errors import Fault, StateError
-from postroad.store import names, quota
+from postroad.store import names, quota, sharing
 from postroad.store.quota import next_modseq
 from postroad.store.values import Mailbox
 
@@ -92,6 +92,7 @@ def _insert(
         "INSERT INTO mailbox VALUES (?, ?, ?, ?, 1, ?, 0, 0, 0, 0, 1, ?)",
         (account, number, name, uidvalidity, modseq, special_use),
     )
+    sharing.inherit(tx, account, number, name)
     tx.notify(Notice(Topic.MAILBOXES, account, 0, modseq))
     subscribed = tx.first(
         "SELECT 1 FROM subscription WHERE account = ? AND name = ?", (account, name)
