@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from postroad.database.contract import Operation
 from postroad.delivery.success import SuccessReported
+from postroad.directory.operations import AddAlias
 from postroad.mail import limits
 from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.net.memory import MemoryStream, pipe
@@ -29,6 +30,7 @@ from postroad.service.smtp_events import (
     SessionStarted,
 )
 from postroad.service.smtpd import SMTPService
+from postroad.store.operations import SetQuota
 from support.mail import plain
 from support.sites import TestSite, make_site
 
@@ -46,6 +48,7 @@ _dmarc.broken.example SERVFAIL
 mx.good.example  A 192.0.2.1
 """
 HELLO = b"EHLO client.example\r\n"
+_BOTH = ("ann@one.example", "bob@one.example")
 
 
 class Client:
@@ -255,6 +258,31 @@ def test_loops_are_seen(tmp_path: Path) -> None:
         assert (await client.send(hop * 101 + plain("x"))).startswith("554 5.4.6 ")
         assert (await client.send(hop * 100 + plain("x"))).startswith("250 ")
         await client.quit()
+
+    play(tmp_path, scene)
+
+
+def test_a_full_mailbox_defers_its_own_mail_alone(tmp_path: Path) -> None:
+    """452 at RCPT, and never later: who was let in there gets the message, full or not."""
+
+    async def scene(made: TestSite, service: SMTPService) -> None:
+        database = made.site.database
+        ann, bob = made.accounts["ann@one.example"], made.accounts["bob@one.example"]
+        await database.submit(AddAlias(address="all@one.example", targets=_BOTH))
+        await database.submit(SetQuota(account=ann, messages_max=0))
+        client = Client(service)
+        await client.begin()
+        await client.say(b"MAIL FROM:<a@good.example>\r\n")
+        assert (await client.say(b"RCPT TO:<ann@one.example>\r\n")).startswith("452 4.2.2 ")
+        assert (await client.say(b"RCPT TO:<all@one.example>\r\n")).startswith("250 ")
+        assert (await client.say(b"RCPT TO:<bob@one.example>\r\n")).startswith("250 ")
+        await database.submit(SetQuota(account=bob, octets_max=0))
+        assert (await client.say(b"DATA\r\n")).startswith("354 ")
+        assert (await client.say(plain("x") + b".\r\n")).startswith("250 ")
+        await client.say(b"MAIL FROM:<a@good.example>\r\n")
+        assert (await client.say(b"RCPT TO:<all@one.example>\r\n")).startswith("452 4.2.2 ")
+        await client.quit()
+        assert len(made.mail("ann@one.example")) == len(made.mail("bob@one.example")) == 1
 
     play(tmp_path, scene)
 

@@ -42,6 +42,7 @@ from postroad.policy.inbound import (
     judged,
 )
 from postroad.policy.peer import confirmed_name
+from postroad.policy.room import has_room
 from postroad.protocol.smtp import replies
 from postroad.protocol.smtp.commands import Mail
 from postroad.service.rewriting import without_fields
@@ -164,6 +165,8 @@ class InboundSession(SMTPSession):
             case Unknown():
                 return replies.NO_SUCH_USER
             case _:
+                if not has_room(self.site.store, resolution):
+                    return replies.MAILBOX_FULL
                 transaction.resolved[recipient.path] = resolution
                 return replies.RECIPIENT_OK
 

@@ -30,6 +30,7 @@ from postroad.message.header import Field, Header, header_end, parse_addresses
 from postroad.message.summary import Summary, summarize
 from postroad.message.trace_fields import count_received, protocol_name, render_received
 from postroad.net.contract import Disconnected, Stream, TimedOut, TLSFailed
+from postroad.policy.room import has_room
 from postroad.protocol.smtp import replies
 from postroad.protocol.smtp.commands import Mail
 from postroad.service.authenticate import login_allowed
@@ -123,6 +124,8 @@ class SubmissionSession(SMTPSession):
         resolution = self.site.directory.resolve(recipient.path)
         if isinstance(resolution, Unknown):
             return replies.NO_SUCH_USER
+        if not has_room(self.site.store, resolution):
+            return replies.MAILBOX_FULL
         transaction.resolved[recipient.path] = resolution
         return replies.RECIPIENT_OK
 
@@ -339,7 +342,7 @@ class SubmissionService:
             await stream.close()
 
     async def _handshake(self, stream: Stream) -> None:
-        context = self._site.tls.server
+        context = self._site.tls.clients
         if context is None:
             raise TLSFailed("no certificate is configured")
         await stream.start_tls_server(context, limits.TLS_HANDSHAKE_TIMEOUT_S)
