@@ -19,6 +19,12 @@ HEADER = struct.Struct("<4sIII32s")
 """kind, CRC-32 of kind and all that follows, octets stored, octets, SHA-256."""
 RAW = b"PRr1"
 ZSTD = b"PRz1"
+DICTIONARY = b"PRd1"
+"""zstd with a dictionary of this server's, which the frame names."""
+SEALED = b"PRs1"
+"""Octets of one account, sealed with its key; SHA-256 is of the stored octets, not of what they
+hold: nobody without the key may compare."""
+KINDS = frozenset((RAW, ZSTD, DICTIONARY, SEALED))
 RECORD_OCTETS_MAX = 1 << 20
 """No record is longer: the bound of a blob in a pack is 256 KiB."""
 
@@ -42,7 +48,7 @@ class PackRef:
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """`f<sha256 hex>-<n>:<octets>`."""
+    """`f<sha256 hex>-<n>:<octets of the file>`, or `-<n>.sealed` for a sealed one."""
 
     name: str
     size: int
@@ -59,7 +65,8 @@ def parse_ref(blob: str) -> PackRef | FileRef:
             return PackRef(int(pack), int(offset), int(stored), int(size))
         if blob[:1] == "f":
             name, octets = blob[1:].split(":")
-            if name[:64].isalnum() and name[64:65] == "-" and name[65:].isdigit():
+            number = name[65:].removesuffix(".sealed")
+            if name[:64].isalnum() and name[64:65] == "-" and number.isdigit():
                 return FileRef(name, int(octets))
     except ValueError:
         pass
@@ -87,7 +94,7 @@ def check_record(record: bytes | memoryview, ref: PackRef) -> tuple[bytes, memor
     if len(view) != ref.stored or len(view) < HEADER.size:
         raise Damaged(f"blob {ref}: {len(view)} octets of {ref.stored} are there")
     kind, crc, stored, size, sha256 = HEADER.unpack_from(view)
-    if kind not in (RAW, ZSTD) or stored + HEADER.size != ref.stored or size != ref.size:
+    if kind not in KINDS or stored + HEADER.size != ref.stored or size != ref.size:
         raise Damaged(f"blob {ref}: there is no record of this length here")
     if zlib.crc32(view[8:], zlib.crc32(kind)) != crc:
         raise Damaged(f"blob {ref}: checksum differs")

@@ -102,8 +102,15 @@ class PackFiles:
         fd = self._fds.pop(pack, -1)
         if fd < 0:
             fd = os.open(pack_path(self._data_dir, pack), os.O_RDWR | os.O_CLOEXEC)
+            self._drop_removed()
         self._fds[pack] = fd
         return fd
+
+    def _drop_removed(self) -> None:
+        """Packs that were compacted away: they take their space until nobody has them open."""
+        for pack, fd in list(self._fds.items()):
+            if os.fstat(fd).st_nlink == 0:
+                os.close(self._fds.pop(pack))
 
     def trim(self) -> None:
         """While nothing is being synced."""

@@ -20,6 +20,7 @@ import msgspec
 import postroad.directory.operations as directory_operations
 import postroad.queue.operations as queue_operations
 import postroad.store.operations as store_operations
+import postroad.store.upkeep as upkeep_operations
 from postroad.database import wire
 from postroad.database.contract import Notice, Operation
 from postroad.database.local import LocalDatabase
@@ -52,7 +53,9 @@ def operations_of(*modules: object) -> tuple[type[Operation[Any]], ...]:
     return tuple(sorted(found, key=lambda item: item.__name__))
 
 
-OPERATIONS = operations_of(store_operations, queue_operations, directory_operations)
+OPERATIONS = operations_of(
+    store_operations, upkeep_operations, queue_operations, directory_operations
+)
 
 
 def _decoder() -> msgspec.msgpack.Decoder[list[tuple[int, list[Operation[Any]]]]]:

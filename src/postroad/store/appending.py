@@ -15,9 +15,8 @@ from pathlib import Path
 
 from postroad.database.packs import (
     HEADER,
-    RAW,
+    KINDS,
     RECORD_OCTETS_MAX,
-    ZSTD,
     FileRef,
     PackRef,
     file_path,
@@ -29,6 +28,8 @@ from postroad.mail.errors import Unavailable
 
 PACK_OCTETS_MAX = 256 << 20
 """Then a new pack: big enough to keep few files, small enough to rewrite one some day."""
+COMPARED_OCTETS = 1 << 20
+"""Of two big files at a time."""
 PACK_REUSED_OCTETS_MAX = 32 << 20
 """A pack left by another process is walked before it is taken over: some 10 ms up to here."""
 
@@ -41,7 +42,7 @@ def is_whole(fd: int, size: int) -> bool:
         at = 0
         while at + HEADER.size <= size:
             kind, _, stored, _, _ = HEADER.unpack_from(octets, at)
-            if kind not in (RAW, ZSTD) or stored > RECORD_OCTETS_MAX:
+            if kind not in KINDS or stored > RECORD_OCTETS_MAX:
                 return False
             at += HEADER.size + stored
     return at == size
@@ -50,12 +51,19 @@ def is_whole(fd: int, size: int) -> bool:
 class PackAppender:
     """Safe to use from several threads. `append` gives octets to the kernel, durable or not."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, reuse: bool = True) -> None:
+        """reuse: whether a pack that another process left may be taken over."""
         self._data_dir = data_dir
+        self._reuse = reuse
         self._mutex = threading.Lock()
         self._pack = 0
         self._fd = -1
         self._end = 0
+
+    @property
+    def pack(self) -> int:
+        """The pack that is being added to, which nobody else touches; 0: none yet."""
+        return self._pack if self._fd >= 0 else 0
 
     def append(self, kind: bytes, stored: bytes | memoryview, size: int, sha256: bytes) -> PackRef:
         """Raises: Unavailable; then nothing was added."""
@@ -95,7 +103,7 @@ class PackAppender:
             (int(item.name[:8]) for item in folder.iterdir() if item.name.endswith(".pack")),
             reverse=True,
         )
-        for number in numbers[:16] if self._pack == 0 else ():
+        for number in numbers[:16] if self._reuse and self._pack == 0 else ():
             if self._take_over(number):
                 return
         number = max(numbers, default=0)
@@ -139,26 +147,65 @@ class PackAppender:
                 self._fd = -1
 
 
-def keep_file(data_dir: Path, path: Path, fd: int, sha256: str, size: int) -> FileRef:
+def keep_file(
+    data_dir: Path, path: Path, fd: int, sha256: str, size: int, suffix: str = ""
+) -> FileRef:
     """Gives the finished temporary file its name among the files; durable when it returns.
 
+    Where the same octets are kept already, the new name leads to those, which are compared first.
     Raises: OSError.
     """
-    os.fdatasync(fd)
     number = 0
+    synced = False
+    source = path
     while True:
-        name = f"{sha256}-{number}"
+        name = f"{sha256}-{number}{suffix}"
         target = file_path(data_dir, name)
         try:
             target.parent.mkdir(mode=0o700)
             sync_directory(target.parent.parent)
         except FileExistsError:
             pass
+        if target.exists():
+            if source is path and _same_octets(fd, size, target):
+                source = target
+            number += 1
+            continue
+        if source is path and not synced:
+            os.fdatasync(fd)
+            synced = True
         try:
-            target.hardlink_to(path)
+            _link(source, target)
             break
         except FileExistsError:
             number += 1
+        except OSError:
+            if source is path:
+                raise
+            source = path  # the twin went, or has as many names as the disk allows
     sync_directory(target.parent)
     path.unlink()
     return FileRef(name, size)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A name that the sweep takes for new, whatever it leads to."""
+    os.utime(source)
+    target.hardlink_to(source)
+
+
+def _same_octets(fd: int, size: int, other: Path) -> bool:
+    """Whether a file that was named, and so is durable, holds what the new one does."""
+    try:
+        with other.open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != size:
+                return False
+            at = 0
+            while at < size:
+                mine = os.pread(fd, COMPARED_OCTETS, at)
+                if not mine or os.pread(file.fileno(), len(mine), at) != mine:
+                    return False
+                at += len(mine)
+    except OSError:
+        return False
+    return True

@@ -1,22 +1,23 @@
 """Octets of messages: compressed records in packs, greater ones in files of their own.
 
-Knows neither messages nor accounts. Every process has one `BlobStore`: it appends to its own
-pack, and reads all. What comes from disk is checked before anybody sees it.
+Knows neither messages nor accounts, but for whose key seals what. Every process has one
+`BlobStore`: it appends to its own pack, and reads all. What comes from disk is checked before
+anybody sees it. Octets that come again while they are in the pack being written are named again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
-import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 from postroad.database.packs import (
-    RAW,
-    ZSTD,
+    SEALED,
     Damaged,
     FileRef,
     PackRef,
@@ -25,44 +26,69 @@ from postroad.database.packs import (
     pack_path,
     parse_ref,
 )
+from postroad.mail import limits
 from postroad.mail.errors import Unavailable
-from postroad.store.appending import PackAppender
+from postroad.store.appending import PackAppender, keep_file
 from postroad.store.drafts import BlobDraft
-from postroad.store.values import BlobRef
+from postroad.store.keys import Cipher, Keys, NoKey
+from postroad.store.records import Records
+from postroad.store.sealed_files import (
+    SUFFIX,
+    SealedFile,
+    is_sealed,
+    temporary_file,
+    write_sealed,
+)
+from postroad.store.values import BlobRef, Vanished
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-ZSTD_LEVEL = 1
-"""4 KB in 13 us to half its size; level 3 takes twice the time for 3 % less."""
-COMPRESSED_OCTETS_MIN = 128
 OPEN_PACKS_MAX = 64
+REMEMBERED_MAX = 2048
+"""Of the newest blobs: a mailing list sends one message to many recipients within minutes."""
 
 
 class BlobStore:
-    """Implements `store.contract.Blobs`. Safe to use from several threads."""
+    """Implements `store.contract.Blobs`. Safe to use from several threads.
 
-    def __init__(self, data_dir: Path) -> None:
+    keys: None where nothing is sealed. learnt: whether new records use the newest dictionary.
+    remembers: whether octets that come again are named again; whoever asks for it calls `forget`
+    when a unit of work was not durable (see `store.gate`).
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        keys: Keys | None = None,
+        learnt: bool = True,
+        remembers: bool = False,
+    ) -> None:
         self.data_dir = data_dir
+        self.records = Records(data_dir, keys=keys, learnt=learnt)
+        self.keys = keys
         self._appender = PackAppender(data_dir)
-        self._compressor = zstd.ZstdCompressor(level=ZSTD_LEVEL)
-        self._compressing = threading.Lock()
+        self._remembers = remembers
+        self._remembered: OrderedDict[bytes, PackRef] = OrderedDict()
         self._packs: OrderedDict[int, int] = OrderedDict()
         self._packs_mutex = threading.Lock()
         self._last: tuple[BlobRef, bytes] = ("", b"")
         self._temporary = itertools.count()
 
     @classmethod
-    def open(cls, data_dir: Path) -> BlobStore:
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        keys: Keys | None = None,
+        learnt: bool = True,
+        remembers: bool = False,
+    ) -> BlobStore:
         """Creates the directories that are missing. Raises: Unavailable."""
         try:
             for name in ("packs", "files", "tmp"):
                 (data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"blobs in {data_dir}: {error}") from error
-        return cls(data_dir)
+        return cls(data_dir, keys=keys, learnt=learnt, remembers=remembers)
 
     def temporary_path(self) -> Path:
         return self.data_dir / "tmp" / f"{os.getpid()}-{id(self):x}-{next(self._temporary)}"
@@ -70,17 +96,58 @@ class BlobStore:
     def draft(self) -> BlobDraft:
         return BlobDraft(self)
 
-    def append(self, octets: bytes | bytearray | memoryview) -> BlobRef:
-        """A record in this process's pack. Raises: Unavailable."""
+    # -- writing ------------------------------------------------------------------------------
+
+    def append(
+        self, octets: bytes | bytearray | memoryview, cipher: Cipher | None = None
+    ) -> BlobRef:
+        """A record in this process's pack, sealed with `cipher`. Raises: Unavailable."""
         size = len(octets)
+        if cipher is not None:
+            kind, stored, sha256 = self.records.seal(octets, cipher)
+            return str(self._appender.append(kind, stored, size, sha256))
         sha256 = hashlib.sha256(octets).digest()
-        kind, stored = RAW, bytes(octets)
-        if size >= COMPRESSED_OCTETS_MIN:
-            with self._compressing:
-                compressed = self._compressor.compress(octets, self._compressor.FLUSH_FRAME)
-            if len(compressed) < size:
-                kind, stored = ZSTD, compressed
-        return str(self._appender.append(kind, stored, size, sha256))
+        if self._remembers:
+            known = self._remembered.get(sha256)
+            if known is not None and known.pack == self._appender.pack:
+                return str(known)
+        kind, stored = self.records.pack(octets)
+        ref = self._appender.append(kind, stored, size, sha256)
+        if self._remembers:
+            self._remembered[sha256] = ref
+            if len(self._remembered) > REMEMBERED_MAX:
+                with contextlib.suppress(KeyError):  # another thread may have emptied it
+                    self._remembered.popitem(last=False)
+        return str(ref)
+
+    def forget(self) -> None:
+        """Octets that were stored before are stored anew from now on: a sync may have failed."""
+        self._remembered.clear()
+
+    def place(self, octets: memoryview, cipher: Cipher | None) -> BlobRef:
+        """Octets of any length, from memory: a record, or a file. Blocks. Raises: Unavailable."""
+        if cipher is not None and len(octets) > limits.DRAFT_MEMORY_OCTETS_MAX:
+            return self.keep_sealed(octets, cipher)
+        draft = self.draft()
+        try:
+            draft.write(octets)
+            return draft.commit() if cipher is None else self.append(octets, cipher)
+        finally:
+            draft.discard()
+
+    def keep_sealed(self, octets: memoryview, cipher: Cipher) -> BlobRef:
+        """A sealed file of its own. Blocks. Raises: Unavailable."""
+        path = self.temporary_path()
+        try:
+            fd = temporary_file(path)
+            try:
+                sha256, size = write_sealed(octets, cipher, fd)
+                return str(keep_file(self.data_dir, path, fd, sha256, size, SUFFIX))
+            finally:
+                os.close(fd)
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"draft: {error}") from error
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -88,69 +155,113 @@ class BlobStore:
         known, octets = self._last
         if known == blob:
             return octets
-        try:
+        with _named(blob):
             ref = parse_ref(blob)
             if isinstance(ref, FileRef):
                 return self._read_file(ref)
             octets, _ = self.read_with_checksum(ref)
-        except (Damaged, OSError) as error:
-            raise Unavailable(f"blob {blob}: {error}") from error
         self._last = (blob, octets)
         return octets
 
     def read_range(self, blob: BlobRef, start: int, stop: int) -> bytes:
         if blob[:1] == "p":
             return self.read(blob)[start:stop]
-        try:
+        with _named(blob):
             ref = parse_ref(blob)
             assert isinstance(ref, FileRef)
-            stop = min(stop, ref.size)
             with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size != ref.size:
-                    raise Damaged(f"blob {blob}: its file has another length")
-                return _pread(file.fileno(), max(stop - start, 0), start)
-        except (Damaged, OSError) as error:
-            raise Unavailable(f"blob {blob}: {error}") from error
+                    raise Damaged("its file has another length")
+                if is_sealed(ref.name):
+                    return SealedFile(file.fileno(), ref.size, self.keys).read(start, stop)
+                return _pread(file.fileno(), max(min(stop, ref.size) - start, 0), start)
 
     def _read_file(self, ref: FileRef) -> bytes:
         with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
+            if is_sealed(ref.name):
+                sealed = SealedFile(file.fileno(), ref.size, self.keys)
+                return sealed.read(0, sealed.size)
             octets = _pread(file.fileno(), ref.size + 1, 0)
         if len(octets) != ref.size or hashlib.sha256(octets).hexdigest() != ref.name[:64]:
             raise Damaged("its octets have changed")
         return octets
 
     def read_with_checksum(self, ref: PackRef) -> tuple[bytes, bytes]:
-        """The octets of a record and the SHA-256 it was written with. Raises: Damaged, OSError."""
-        record = _pread(self._pack(ref.pack), ref.stored, ref.offset)
-        kind, stored, sha256 = check_record(record, ref)
-        if kind == RAW:
-            return bytes(stored), sha256
+        """The octets of a record and the SHA-256 it was written with.
+
+        Raises: Damaged, OSError, NoKey, Unavailable.
+        """
+        kind, stored, sha256 = self.record(ref)
+        return self.records.unpack(kind, stored, ref.size), sha256
+
+    def fault(self, ref: PackRef) -> str | None:
+        """What is wrong with a record; None when its octets are those that were written.
+
+        A sealed one is looked into only with its key. Raises: Damaged, OSError, Unavailable.
+        """
+        kind, stored, sha256 = self.record(ref)
+        if kind == SEALED and hashlib.sha256(stored).digest() != sha256:
+            return "its SHA-256 differs"
+        if kind == SEALED and self.keys is None:
+            return None
+        octets = self.records.unpack(kind, stored, ref.size)
+        if kind != SEALED and hashlib.sha256(octets).digest() != sha256:
+            return "its SHA-256 differs"
+        return None
+
+    def record(self, ref: PackRef) -> tuple[bytes, memoryview, bytes]:
+        """(kind, stored octets, SHA-256) as in the pack, checked. Raises: Damaged, OSError."""
         try:
-            octets = zstd.decompress(stored)
-        except zstd.ZstdError as error:
-            raise Damaged(str(error)) from error
-        if len(octets) != ref.size:
-            raise Damaged("its record unpacks to another length")
-        return octets, sha256
+            return check_record(_pread(self._pack(ref.pack), ref.stored, ref.offset), ref)
+        except (Damaged, OSError):
+            # The descriptor may have been closed by another thread, or be of a pack that is gone.
+            self._let_go(ref.pack)
+            return check_record(_pread(self._pack(ref.pack), ref.stored, ref.offset), ref)
 
     def _pack(self, pack: int) -> int:
-        """A descriptor of the pack; the least used are closed."""
+        """A descriptor of the pack; the least used are closed, and those of packs that are gone."""
         with self._packs_mutex:
             fd = self._packs.get(pack)
             if fd is None:
                 fd = os.open(pack_path(self.data_dir, pack), os.O_RDONLY | os.O_CLOEXEC)
                 self._packs[pack] = fd
+                self._drop_removed()
                 if len(self._packs) > OPEN_PACKS_MAX:
                     os.close(self._packs.popitem(last=False)[1])
             else:
                 self._packs.move_to_end(pack)
             return fd
 
+    def _drop_removed(self) -> None:
+        """A pack that was compacted away takes its space until nobody has it open."""
+        for pack, fd in list(self._packs.items()):
+            if os.fstat(fd).st_nlink == 0:
+                os.close(self._packs.pop(pack))
+
+    def _let_go(self, pack: int) -> None:
+        with self._packs_mutex:
+            fd = self._packs.pop(pack, -1)
+            if fd >= 0:
+                os.close(fd)
+
     def close(self) -> None:
         self._appender.close()
         with self._packs_mutex:
             while self._packs:
                 os.close(self._packs.popitem()[1])
+
+
+@contextlib.contextmanager
+def _named(blob: BlobRef) -> Iterator[None]:
+    """Faults of the disk, said of this blob."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Vanished(f"blob {blob}: {error}") from error
+    except (Damaged, OSError) as error:
+        raise Unavailable(f"blob {blob}: {error}") from error
+    except NoKey as error:
+        raise NoKey(f"blob {blob}: {error.what}") from error
 
 
 def _pread(fd: int, count: int, offset: int) -> bytes:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from postroad.mail.uidset import UIDSet
+from postroad.store.quota import Quota
+from postroad.store.shared_reading import Grant, Owner, Shared
+from postroad.store.selected import Digest, News
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Want
 
 Octets = bytes | memoryview
-FlagsRow: TypeAlias = tuple[int, int, int, bytes]
 
 
 class Draft(Protocol):
@@ -30,9 +32,13 @@ class Draft(Protocol):
         """All octets written so far, without a copy (a file is mapped). Ends writing."""
         ...
 
-    def commit(self) -> BlobRef:
+    def commit(self, account: int = 0) -> BlobRef:
         """Puts the octets where blobs live, not yet durable: the operation that names the blob
-        calls `tx.sync_blob`. Blocks (compression, disk): use a thread above 256 KiB."""
+        calls `tx.sync_blob`. Blocks (compression, disk): use a thread above 256 KiB.
+
+        account: whose alone the message is; if that is an encrypted one, its octets come to no
+        pack unsealed. 0: of several, or of nobody here; `store.gate` seals what is to be sealed.
+        """
         ...
 
     def discard(self) -> None:
@@ -71,6 +77,65 @@ class Store(Protocol):
         """Every keyword used in the mailbox so far, as it is spelt there."""
         ...
 
+    def shared(self, user: int) -> list[Shared]:
+        """Every mailbox of others on which the user has a right, by owner."""
+        ...
+
+    def rights(self, account: int, mailbox: int, user: int) -> frozenset[str]:
+        """What the user may do in a mailbox; all, when it is his own."""
+        ...
+
+    def may_post(self, account: int, mailbox: int, sender: int) -> bool:
+        """Whether mail of this account may be delivered straight into the mailbox."""
+        ...
+
+    def access(self, account: int, mailbox: int) -> list[Grant]:
+        """The entries of a mailbox's list, the owner's apart."""
+        ...
+
+    def owner_of(self, account: int) -> Owner | None: ...
+
+    def owner_by_address(self, user: int, address: str) -> Owner | None:
+        """An account of the user's tenant, by the key form of its address."""
+        ...
+
+    def owner_by_label(self, user: int, label: str) -> Owner | None:
+        """A public account of the user's tenant."""
+        ...
+
+    def is_administrator(self, user: int) -> bool:
+        """Whether the account may set quotas of its tenant."""
+        ...
+
+    def seen(self, account: int, mailbox: int, reader: int, uids: UIDSet) -> UIDSet:
+        """What a reader other than the owner has seen: runs that meet `uids`, whole, in which
+        UIDs may be missing. The \\Seen of message rows is the owner's."""
+        ...
+
+    def unseen(self, mailbox: Mailbox, reader: int) -> int:
+        """How many messages the reader, perhaps the owner, has not seen."""
+        ...
+
+    def count_from(self, account: int, mailbox: int, uid: int) -> int:
+        """How many messages have this UID or a higher one."""
+        ...
+
+    def deleted_octets(self, account: int, mailbox: int) -> int:
+        """Of messages with \\Deleted. Walks all of the mailbox: a thread for a large one."""
+        ...
+
+    def annotations(self, account: int, mailbox: int, reader: int) -> dict[str, bytes]:
+        """/shared annotations and the reader's /private ones; see `store.metadata`."""
+        ...
+
+    def annotations_of(self, user: int) -> dict[tuple[int, int], dict[str, bytes]]:
+        """The same for many mailboxes at once: all of the user's own, by (account, mailbox)."""
+        ...
+
+    def quota(self, account: int) -> Quota | None:
+        """What the account uses and may use; None when there is no such account."""
+        ...
+
     def open(self, account: int, mailbox: int) -> tuple[Mailbox, array[int]] | None:
         """The mailbox and all its UIDs ascending (array("L")), of one commit."""
         ...
@@ -82,11 +147,49 @@ class Store(Protocol):
         between slices. Each slice is a fresh read; nothing is held open in between."""
         ...
 
-    def flags(
-        self, account: int, mailbox: int, uids: UIDSet, slice: int = 1000
-    ) -> Iterator[list[FlagsRow]]:
-        """The same, but for what a client asks of everything: uid, modseq, flags, keywords as
-        packed by `store.keywords`. Plain tuples: a third of the cost of rows."""
+    def opening(self, account: int, mailbox: int, first_recent: int) -> tuple[int, int]:
+        """(messages from UID first_recent on, number of the first unseen message or 0: not near).
+        Within the snapshot that read the mailbox."""
+        ...
+
+    def last_uid(self, account: int, mailbox: int, upto: int) -> int:
+        """The highest UID that is there, up to a bound; 0: none."""
+        ...
+
+    def uids(self, account: int, mailbox: int, last: int, modseq: int) -> array[int] | None:
+        """All UIDs up to `last` as they were at `modseq` (array("I")); None: the mailbox is gone.
+        Long in a large mailbox: use a thread."""
+        ...
+
+    def news(
+        self, account: int, mailbox: int, since: int, last: int, *, numbers: bool
+    ) -> News | None:
+        """What happened after modseq `since`, flags apart; None when the mailbox is gone.
+        last: the highest UID known; numbers: those of new messages are wanted."""
+        ...
+
+    def flag_news(
+        self, account: int, mailbox: int, after: tuple[int, int], below: int, last: int, most: int
+    ) -> list[MessageRow]:
+        """Up to `most` messages up to UID `last` that changed behind (modseq, uid) `after` and
+        below a modseq, in the order of their changes."""
+        ...
+
+    def changed_uids(
+        self, account: int, mailbox: int, since: int, last: int
+    ) -> Iterator[list[int]]:
+        """UIDs up to `last` whose modseq is above `since`, by pages, in no order."""
+        ...
+
+    def vanished(self, account: int, mailbox: int, since: int, upto: int) -> UIDSet:
+        """What was expunged after modseq `since`, up to another."""
+        ...
+
+    def digests(
+        self, account: int, mailbox: int, uids: UIDSet, *, modseqs: bool, slice: int = 1000
+    ) -> Iterator[Digest]:
+        """UIDs and flags of what exists among `uids`, ascending, by columns: for what clients ask
+        of everything. Each slice is a fresh read."""
         ...
 
     def changes(self, account: int, mailbox: int, since: int) -> Changes | None:

@@ -86,12 +86,16 @@ class BlobDraft:
                 self._view = memoryview(mapped)
         return self._view
 
-    def commit(self) -> BlobRef:
+    def commit(self, account: int = 0) -> BlobRef:
         if self._state == "discarded":
             raise LocalProtocolError("the draft was discarded")
+        keys = self._store.keys
+        cipher = keys.sealing(account) if keys is not None and account else None
         try:
             if self._fd < 0:
-                return self._store.append(self._memory)
+                return self._store.append(self._memory, cipher)
+            if cipher is not None:
+                return self._store.keep_sealed(self.view(), cipher)
             assert self._path is not None
             try:
                 ref = keep_file(

@@ -8,17 +8,18 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from itertools import starmap
-from typing import cast
 
 import msgspec
 
 from postroad.database.contract import Database, Row
-from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
-from postroad.store import keywords as words
-from postroad.store.contract import Blobs, FlagsRow
+from postroad.store.contract import Blobs
 from postroad.store.names import canonical
-from postroad.store.values import Changes, Mailbox, MessageRow, Want
+from postroad.store.quota import QUOTA, Quota, quota_of
+from postroad.store.rows import message_row
+from postroad.store.selected import SelectedReads, as_json, windows
+from postroad.store.shared_reading import SharedReading
+from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Vanished, Want
 
 _MAILBOX = (
     "SELECT m.account, m.mailbox, m.name, m.uidvalidity, m.uidnext, m.highestmodseq, m.messages,"
@@ -53,46 +54,28 @@ _HEAP_COLUMNS = (
     "sent",
 )
 """In the order of `MessageRow`'s fields."""
-_FLAGS_ROWS = (
-    "SELECT uid, modseq, flags, keywords FROM message"
-    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?"
-)
-_FLAGS = tuple(Flag(bits) for bits in range(32))
 
 
-def _select(want: Want) -> str:
-    """The statement that reads what is wanted of a range of messages."""
+_SPAN = "BETWEEN ? AND ? ORDER BY m.uid LIMIT ?"
+_LIST = "IN (SELECT value FROM json_each(?)) ORDER BY m.uid"
+
+
+def _select(want: Want, which: str) -> str:
+    """The statement that reads what is wanted of some messages."""
     base = "SELECT m.uid, m.modseq, m.flags, m.keywords, m.internal_date, m.size, m.heap, m.saved"
-    where = " WHERE m.account = ? AND m.mailbox = ? AND m.uid BETWEEN ? AND ?"
+    where = " WHERE m.account = ? AND m.mailbox = ? AND m.uid " + which
     if not want:
-        return f"{base} FROM message AS m{where} ORDER BY m.uid LIMIT ?"
+        return f"{base} FROM message AS m{where}"
     wanted = {name for bit, names in _COLUMNS.items() if want & bit for name in names}
     last = max(_HEAP_COLUMNS.index(name) for name in wanted)
     columns = ", ".join(
         f"c.{name}" if name in wanted else "NULL" for name in _HEAP_COLUMNS[: last + 1]
     )
-    return (
-        f"{base}, {columns} FROM message AS m CROSS JOIN content AS c ON c.heap = m.heap{where}"
-        " ORDER BY m.uid LIMIT ?"
-    )
+    return f"{base}, {columns} FROM message AS m CROSS JOIN content AS c ON c.heap = m.heap{where}"
 
 
-_SELECT = tuple(_select(Want(bits)) for bits in range(128))
-
-
-def _message(
-    uid: int,
-    modseq: int,
-    flags: int,
-    packed: bytes,
-    date: int,
-    size: int,
-    heap: int,
-    saved: int,
-    *rest: object,
-) -> MessageRow:
-    keywords = words.unpack(packed) if packed else ()
-    return MessageRow(uid, modseq, _FLAGS[flags], keywords, date, size, heap, saved, *rest)  # type: ignore[arg-type]  # the columns of _select, in order
+_SELECT = tuple(_select(Want(bits), _SPAN) for bits in range(128))
+_LISTED = tuple(_select(Want(bits), _LIST) for bits in range(128))
 
 
 def _mailbox(row: Row) -> Mailbox:
@@ -113,7 +96,7 @@ def _mailbox(row: Row) -> Mailbox:
     )
 
 
-class MailStore:
+class MailStore(SelectedReads, SharedReading):
     def __init__(self, database: Database, blobs: Blobs) -> None:
         self._database = database
         self.blobs = blobs
@@ -144,6 +127,10 @@ class MailStore:
         )
         return tuple(word for (word,) in rows)
 
+    def quota(self, account: int) -> Quota | None:
+        row = self._database.first(QUOTA, (account,))
+        return None if row is None else quota_of(row)
+
     def open(self, account: int, mailbox: int) -> tuple[Mailbox, array[int]] | None:
         with self._database.snapshot():
             found = self.mailbox_by_id(account, mailbox)
@@ -156,39 +143,31 @@ class MailStore:
     def messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
     ) -> Iterator[list[MessageRow]]:
-        sql = _SELECT[want]
+        sql, listed = _SELECT[want], _LISTED[want]
         execute = self._database.execute
         batch: list[MessageRow] = []
-        for low, high in uids.ranges:
-            start = low
+        for window in windows(uids, slice):
+            if isinstance(window, list):
+                rows = execute(listed, (account, mailbox, as_json(window)))
+                batch += starmap(message_row, rows)
+                if len(batch) >= slice:
+                    yield batch
+                    batch = []
+                continue
+            start, high = window
             while start <= high:
                 room = slice - len(batch)
-                rows = list(starmap(_message, execute(sql, (account, mailbox, start, high, room))))
-                batch += rows
-                if len(rows) < room:
+                found = list(
+                    starmap(message_row, execute(sql, (account, mailbox, start, high, room)))
+                )
+                batch += found
+                if len(found) < room:
                     break
                 yield batch
                 start = batch[-1].uid + 1
                 batch = []
         if batch:
             yield batch
-
-    def flags(
-        self, account: int, mailbox: int, uids: UIDSet, slice: int = 1000
-    ) -> Iterator[list[FlagsRow]]:
-        execute = self._database.execute
-        for low, high in uids.ranges:
-            start = low
-            while start <= high:
-                rows = cast(
-                    "list[FlagsRow]",
-                    list(execute(_FLAGS_ROWS, (account, mailbox, start, high, slice))),
-                )
-                if rows:
-                    yield rows
-                if len(rows) < slice:
-                    break
-                start = rows[-1][0] + 1
 
     def changes(self, account: int, mailbox: int, since: int) -> Changes | None:
         with self._database.snapshot():
@@ -210,12 +189,15 @@ class MailStore:
                 (account, mailbox, since),
             )
             return Changes(
-                tuple(starmap(_message, changed)), UIDSet.of_ranges(vanished), row[0], row[1]
+                tuple(starmap(message_row, changed)), UIDSet.of_ranges(vanished), row[0], row[1]
             )
 
     def octets(self, row: MessageRow) -> bytes:
         assert row.blob is not None and row.head is not None, "read the row with Want.OCTETS"
-        octets = self.blobs.read(row.blob)
+        try:
+            octets = self.blobs.read(row.blob)
+        except Vanished:
+            octets = self.blobs.read(self._blob_now(row))
         return row.head + octets if row.head else octets
 
     def octets_range(self, row: MessageRow, start: int, stop: int) -> bytes:
@@ -226,6 +208,17 @@ class MailStore:
             return b""
         if stop <= size:
             return row.head[start:stop]
-        if start >= size:
-            return self.blobs.read_range(row.blob, start - size, stop - size)
-        return row.head[start:] + self.blobs.read_range(row.blob, 0, stop - size)
+        try:
+            return row.head[start:] + self.blobs.read_range(
+                row.blob, max(start - size, 0), stop - size
+            )
+        except Vanished:
+            blob = self._blob_now(row)
+        return row.head[start:] + self.blobs.read_range(blob, max(start - size, 0), stop - size)
+
+    def _blob_now(self, row: MessageRow) -> BlobRef:
+        """Compaction moved the octets since the row was read. Raises: Vanished."""
+        found = self._database.first("SELECT blob FROM content WHERE heap = ?", (row.heap,))
+        if found is None or found[0] == row.blob:
+            raise Vanished(f"blob {row.blob} is gone")
+        return str(found[0])

@@ -9,12 +9,17 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from postroad.mail.errors import Unavailable
 from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 
 BlobRef: TypeAlias = str
 """Where octets are. `p<pack>:<offset>:<octets on disk>:<octets>` in a pack,
 `f<sha256 hex>:<octets>` for a file of its own. Opaque outside `store.blobs`."""
+
+
+class Vanished(Unavailable):
+    """What a reference leads to is gone: its row may name another place by now."""
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
