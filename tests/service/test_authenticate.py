@@ -80,9 +80,10 @@ def test_where_login_is_allowed(
 def test_what_is_offered(tmp_path: Path) -> None:
     async def run() -> None:
         async with site(tmp_path, scram_plus=True) as made:
-            plain = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+            plain = ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN")
             assert mechanisms(made.site, stream()) == plain
-            assert mechanisms(made.site, stream(binding=b"x")) == ("SCRAM-SHA-256-PLUS", *plain)
+            bound = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
+            assert mechanisms(made.site, stream(binding=b"x")) == (*bound, *plain)
             for name in ("SCRAM-SHA-256-PLUS", "CRAM-MD5", ""):
                 with pytest.raises(ProtocolError) as caught:
                     Exchange(made.site, stream(), name, "s")
@@ -244,3 +245,35 @@ def test_too_many_at_once_are_deferred(tmp_path: Path, monkeypatch: pytest.Monke
             assert await check_password(made.site, stream(), ANN, Secret(PASSWORD), "s")
 
     asyncio.run(run())
+
+
+def test_a_password_of_before_gets_the_verifier_that_was_not_kept_then(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as made:
+            account = made.site.directory.account(ANN)
+            assert account is not None
+            kept = made.site.directory.credentials(account.account)
+            assert kept is not None
+            await made.site.database.submit(
+                SetPassword(
+                    account=account.account,
+                    argon2=kept.argon2.reveal().decode(),
+                    scram_sha_256=kept.scram_sha_256.reveal().decode(),
+                )
+            )
+            assert await _scram(made, "SCRAM-SHA-1") is False
+            assert await check_password(made.site, stream(), ANN, Secret(PASSWORD), "s")
+            assert await _scram(made, "SCRAM-SHA-1") is True
+            assert await _scram(made, "SCRAM-SHA-256") is True
+
+    asyncio.run(run())
+
+
+async def _scram(made: TestSite, mechanism: str) -> bool:
+    exchange = Exchange(made.site, stream(), mechanism, "s")
+    digest = "sha1" if mechanism.endswith("-1") else "sha256"
+    client = ScramClient(ANN, Secret(PASSWORD), nonce=b"abc", digest=digest)
+    step = await exchange.respond(client.initial())
+    while isinstance(step, Challenge):
+        step = await exchange.respond(client.respond(step.octets))
+    return isinstance(step, Authenticated)

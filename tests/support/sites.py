@@ -151,6 +151,7 @@ async def make_site(
                     address=address,
                     argon2=verifiers().argon2,
                     scram_sha_256=verifiers().scram_sha_256,
+                    scram_sha_1=verifiers().scram_sha_1,
                     now=now,
                 )
             )

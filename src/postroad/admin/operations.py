@@ -141,6 +141,7 @@ async def add_account(
             name=name,
             argon2=verifiers.argon2,
             scram_sha_256=verifiers.scram_sha_256,
+            scram_sha_1=verifiers.scram_sha_1,
             now=int(now.timestamp()),
         )
         try:
@@ -181,6 +182,7 @@ async def set_password(books: Books, address: str, password: Secret | None) -> N
             account=account.account,
             argon2=verifiers.argon2,
             scram_sha_256=verifiers.scram_sha_256,
+            scram_sha_1=verifiers.scram_sha_1,
         )
     )
     return NewAccount(account=account, password=made)

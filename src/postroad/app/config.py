@@ -112,6 +112,13 @@ class TLS(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = "tls/cert.pem"
     key: Annotated[str, Meta(description="PEM file: the private key.")] = "tls/key.pem"
+    client_authorities: Annotated[
+        str,
+        Meta(
+            description="PEM file of authorities whose client certificates log in (SASL EXTERNAL): "
+            "the certificate's mail address is the account. Empty: no client certificates."
+        ),
+    ] = ""
 
 
 class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +136,35 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "cannot log in over TLS 1.3."
         ),
     ] = False
+
+
+class OAuth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Logging in with tokens of an OpenID Connect issuer (OAUTHBEARER, XOAUTH2)."""
+
+    issuer: Annotated[
+        str,
+        Meta(
+            description="URL of the issuer, as in its tokens; its description is read from "
+            "/.well-known/openid-configuration below it. Empty: no tokens are taken."
+        ),
+    ] = ""
+    audience: Annotated[
+        str,
+        Meta(
+            description="What a token must have been issued for (its `aud`). Empty takes every "
+            "token of the issuer: only right when it serves nobody else."
+        ),
+    ] = ""
+    claim: Annotated[
+        str, Meta(min_length=1, description="The claim that holds the account's address.")
+    ] = "email"
+    client_id: Annotated[
+        str,
+        Meta(description="For asking the issuer about tokens that are not signed (RFC 7662)."),
+    ] = ""
+    client_secret_file: Annotated[
+        str, Meta(description="File with the secret of client_id, on one line.")
+    ] = ""
 
 
 class DNS(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -212,6 +248,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     listen: Listen = Listen()
     tls: TLS = TLS()
     auth: Auth = Auth()
+    oauth: OAuth = OAuth()
     dns: DNS = DNS()
     delivery: Delivery = Delivery()
     limits: Limits = Limits()
@@ -346,6 +383,11 @@ def _contradictions(config: Config) -> list[str]:
             parse_nameserver(server)
         except ValueError as error:
             problems.append(f"[dns] nameservers: {error}")
+    issuer = config.oauth.issuer
+    if issuer and not re.match(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", issuer):
+        problems.append(f"[oauth] issuer: {issuer!r} is not an https:// URL")
+    if bool(config.oauth.client_id) != bool(config.oauth.client_secret_file):
+        problems.append("[oauth] client_id and client_secret_file belong together")
     if config.server.group and not config.server.user:
         problems.append("[server] group is set without user")
     return problems
@@ -370,6 +412,10 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+def _below(folder: Path, name: str) -> str:
+    return str(folder / name) if name else ""
+
+
 def _absolute(config: Config, folder: Path) -> Config:
     replace = msgspec.structs.replace
     return replace(
@@ -379,5 +425,9 @@ def _absolute(config: Config, folder: Path) -> Config:
             config.tls,
             certificate=str(folder / config.tls.certificate),
             key=str(folder / config.tls.key),
+            client_authorities=_below(folder, config.tls.client_authorities),
+        ),
+        oauth=replace(
+            config.oauth, client_secret_file=_below(folder, config.oauth.client_secret_file)
         ),
     )

@@ -15,7 +15,14 @@ from postroad.database.schema import migrations
 from postroad.directory.passwords import DECOY_ARGON2, verify_password
 from postroad.mail.secret import Secret
 
-_NOT_SERVED = ("postroad.lab", "postroad.app.commands", "postroad.app.cli", "postroad.__main__")
+_TOKENS = "postroad.net.oidc"
+_NOT_SERVED = (
+    "postroad.lab",
+    _TOKENS,
+    "postroad.app.commands",
+    "postroad.app.cli",
+    "postroad.__main__",
+)
 _LATE_IN_LIBRARIES = (
     "concurrent.futures.thread",
     "asyncio.base_subprocess",
@@ -27,8 +34,13 @@ _ELSEWHERE = frozenset({"mbcs", "oem"})
 """Codecs of another system."""
 
 
-def preload() -> None:
-    """This package without its commands, every codec a message may name, the tables' SQL."""
+def preload(*, tokens: bool = False) -> None:
+    """This package without its commands, every codec a message may name, the tables' SQL.
+
+    tokens: what an issuer is asked with, too.
+    """
+    if tokens:
+        importlib.import_module(_TOKENS)
     for module in pkgutil.walk_packages(postroad.__path__, "postroad."):
         if not module.name.startswith(_NOT_SERVED):
             importlib.import_module(module.name)

@@ -15,6 +15,7 @@ import gc
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ def serve(path: Path) -> int:
     log: ServerLog | None = None
     supervisor: Supervisor | None = None
     try:
-        drop_privileges(config, preload)
+        drop_privileges(config, partial(preload, tokens=bool(config.oauth.issuer)))
         _demand_certificate(config)
         if workers:
             supervisor = _forked(config, sets)

@@ -20,15 +20,15 @@ from postroad.directory.reading import MailDirectory
 from postroad.mail.errors import Unavailable
 from postroad.mail.secret import Secret
 from postroad.net.clock import SystemClock
-from postroad.net.contract import Stream
+from postroad.net.contract import Clock, Stream
 from postroad.net.dialer import NetDialer
 from postroad.net.listener import Listener
 from postroad.net.resolver import NetResolver
-from postroad.net.tls import ServerContext, server_context
+from postroad.net.tls import ServerContext, client_service_context, server_context
 from postroad.queue.reading import MailQueue
 from postroad.service.imapd import IMAPService
 from postroad.service.pop3d import POP3Service
-from postroad.service.site import Site, TLSContexts
+from postroad.service.site import Site, TLSContexts, Tokens
 from postroad.service.smtpd import SMTPService
 from postroad.service.submission import SubmissionService
 from postroad.store.blobs import BlobStore
@@ -60,9 +60,36 @@ class ReloadFailed(Event):
     why: str
 
 
-def certificate_of(config: Config) -> ServerContext:
+def certificate_of(config: Config) -> TLSContexts:
     """Raises: OSError, ValueError."""
-    return server_context(Path(config.tls.certificate), Path(config.tls.key))
+    certificate, key = Path(config.tls.certificate), Path(config.tls.key)
+    server = server_context(certificate, key)
+    if not config.tls.client_authorities:
+        return TLSContexts(server)
+    authorities = Path(config.tls.client_authorities)
+    return TLSContexts(server, client_service_context(certificate, key, authorities))
+
+
+def tokens_of(config: Config, clock: Clock) -> Tokens | None:
+    """Raises: OSError (the secret's file), ValueError (the issuer's URL)."""
+    oauth = config.oauth
+    if not oauth.issuer:
+        return None
+    from postroad.net.oidc import Issuer, IssuerSettings  # 0.2 s of imports, for those who need it
+
+    secret = None
+    if oauth.client_secret_file:
+        secret = Secret(Path(oauth.client_secret_file).read_bytes().strip())
+    return Issuer(
+        IssuerSettings(
+            url=oauth.issuer,
+            audience=oauth.audience,
+            claim=oauth.claim,
+            client_id=oauth.client_id,
+            client_secret=secret,
+        ),
+        clock,
+    )
 
 
 def resolver_of(config: Config) -> NetResolver:
@@ -115,10 +142,11 @@ def build_site(config: Config, database: Database, secret: Secret, trace: Trace)
         dialer=NetDialer(sources_of(config)),
         clock=SystemClock(),
         trace=trace,
-        tls=TLSContexts(certificate_of(config)),
+        tls=certificate_of(config),
         secret=secret,
         run_dir=config.data_dir / "run",
     )
+    site.tokens = tokens_of(config, site.clock)
     apply_settings(site, config)
     return site
 
@@ -137,7 +165,9 @@ def apply_settings(site: Site, config: Config) -> None:
 
 def reload_site(site: Site, old: Config, new: Config) -> None:
     """Certificate first: if that fails nothing has changed. Raises: OSError, ValueError."""
-    site.tls.server = certificate_of(new)
+    contexts = certificate_of(new)
+    tokens = tokens_of(new, site.clock)
+    site.tls.server, site.tls.clients, site.tokens = contexts.server, contexts.clients, tokens
     if new.dns != old.dns:
         site.resolver = resolver_of(new)  # questions under way end with the old one
     apply_settings(site, new)
@@ -169,7 +199,8 @@ class Front:
         self._listeners: list[Listener] = []
 
         def current() -> ServerContext:
-            context = site.tls.server
+            """Implicit TLS is for people's programs only."""
+            context = site.tls.clients
             assert isinstance(context, ServerContext)
             return context
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from postroad.mail.secret import Secret
 from postroad.protocol.sasl.mechanism import PASSWORD_OCTETS_MAX
 from postroad.protocol.sasl.prep import saslprep
-from postroad.protocol.sasl.scram import ScramVerifier, derive_verifier
+from postroad.protocol.sasl.scram import DIGEST_OCTETS, ScramVerifier, derive_verifier
 
 ARGON2_TIME_COST = 2
 ARGON2_MEMORY_KIB = 19 * 1024
@@ -31,10 +31,11 @@ DECOY_ARGON2 = Secret(
 
 @dataclass(frozen=True, slots=True)
 class Verifiers:
-    """argon2: the PHC string. scram_sha_256: `iterations:salt:StoredKey:ServerKey`."""
+    """argon2: the PHC string. scram_...: `iterations:salt:StoredKey:ServerKey`."""
 
     argon2: str
     scram_sha_256: str
+    scram_sha_1: str
 
 
 def prepare(password: Secret) -> Secret:
@@ -61,7 +62,8 @@ def prepare(password: Secret) -> Secret:
 
 
 def hash_password(password: Secret, *, argon2_salt: bytes, scram_salt: bytes) -> Verifiers:
-    """Both verifiers. The salts are SALT_OCTETS of chance each, never the same twice.
+    """All verifiers. The salts are SALT_OCTETS of chance each, never the same twice; both SCRAM
+    verifiers may share one, since no output of one hash function helps with the other.
 
     Raises: ValueError, in words for the person who chose the password.
     """
@@ -77,8 +79,19 @@ def hash_password(password: Secret, *, argon2_salt: bytes, scram_salt: bytes) ->
         hash_len=ARGON2_DIGEST_OCTETS,
         type=Type.ID,
     )
-    scram = derive_verifier(prepared, scram_salt, SCRAM_ITERATIONS)
-    return Verifiers(phc.decode("ascii"), scram.render())
+    scram = [
+        derive_verifier(prepared, scram_salt, SCRAM_ITERATIONS, digest).render()
+        for digest in ("sha256", "sha1")
+    ]
+    return Verifiers(phc.decode("ascii"), *scram)
+
+
+def derive_scram_sha_1(password: Secret, salt: bytes) -> str:
+    """The verifier of SCRAM-SHA-1 alone, for an account that has none yet.
+
+    Raises: ValueError.
+    """
+    return derive_verifier(prepare(password), salt, SCRAM_ITERATIONS, "sha1").render()
 
 
 def verify_password(argon2: Secret, password: Secret) -> bool:
@@ -99,6 +112,7 @@ def verify_password(argon2: Secret, password: Secret) -> bool:
         return False
 
 
-def decoy_scram(salt: bytes) -> ScramVerifier:
+def decoy_scram(salt: bytes, digest: str = "sha256") -> ScramVerifier:
     """A verifier nobody's password fits, of the shape every account has."""
-    return ScramVerifier(SCRAM_ITERATIONS, salt[:SALT_OCTETS], bytes(32), bytes(32))
+    nothing = bytes(DIGEST_OCTETS[digest])
+    return ScramVerifier(SCRAM_ITERATIONS, salt[:SALT_OCTETS], nothing, nothing)

@@ -96,9 +96,9 @@ class MailDirectory:
 
     def credentials(self, account: int) -> Credentials | None:
         row = self._database.first(
-            "SELECT argon2, scram_sha_256 FROM credential WHERE account = ?", (account,)
+            "SELECT argon2, scram_sha_256, scram_sha_1 FROM credential WHERE account = ?", (account,)
         )
-        return None if row is None else Credentials(account, Secret(row[0]), Secret(row[1]))
+        return None if row is None else Credentials(account, *map(Secret, row))
 
     def signing_keys(self, domain: str) -> list[SigningKey]:
         rows = self._database.execute(

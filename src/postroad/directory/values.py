@@ -39,12 +39,15 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 class Credentials:
     """Verifiers of one account; never the password.
 
-    argon2: the PHC string. scram_sha_256: `iterations:salt:StoredKey:ServerKey`, base64 parts.
+    argon2: the PHC string. scram_...: `iterations:salt:StoredKey:ServerKey`, base64 parts.
+    scram_sha_1: empty for a password that was set before it was kept; the next login by password
+    adds it.
     """
 
     account: int
     argon2: Secret
     scram_sha_256: Secret
+    scram_sha_1: Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,10 @@ class Stream(Protocol):
         """tls-server-end-point data (RFC 5929 §4), for SCRAM-PLUS; None without TLS."""
         ...
 
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate (DER) when the handshake has verified it; None else."""
+        ...
+
     async def close(self) -> None:
         """Flushes TLS's close_notify without waiting for the peer's, and closes. Idempotent."""
         ...

@@ -47,9 +47,18 @@ class _Direction:
 
 
 class MemoryStream:
-    """One end of a `pipe()`. `peer`, `local` and `binding` may be set to what a test needs."""
+    """One end of a `pipe()`; its plain attributes may be set to what a test needs."""
 
-    __slots__ = ("_closed", "_inbound", "_outbound", "_tls", "binding", "local", "peer")
+    __slots__ = (
+        "_closed",
+        "_inbound",
+        "_outbound",
+        "_tls",
+        "binding",
+        "certificate",
+        "local",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -66,6 +75,8 @@ class MemoryStream:
         self.local = local
         self.binding: bytes | None = None
         """What `channel_binding` gives once TLS is up."""
+        self.certificate: bytes | None = None
+        """What `peer_certificate` gives once TLS is up."""
 
     @property
     def tls(self) -> TLSInfo | None:
@@ -148,6 +159,9 @@ class MemoryStream:
 
     def channel_binding(self) -> bytes | None:
         return self.binding if self._tls is not None else None
+
+    def peer_certificate(self) -> bytes | None:
+        return self.certificate if self._tls is not None else None
 
     def end(self) -> None:
         """Half-close: the peer sees the end, and can still be heard."""

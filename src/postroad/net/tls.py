@@ -94,6 +94,35 @@ def server_context(certificate: Path, key: Path | None = None) -> ServerContext:
     return context
 
 
+def client_service_context(
+    certificate: Path, key: Path | None, authorities: Path | None
+) -> ServerContext:
+    """The context of services for people's clients: as `server_context`; with `authorities` (PEM)
+    it also asks for a client certificate, and takes one of these authorities only.
+
+    Raises: OSError, ValueError, each naming the files.
+    """
+    context = server_context(certificate, key)
+    if authorities is not None:
+        try:
+            context.load_verify_locations(cafile=authorities)
+        except ssl.SSLError as error:
+            raise ValueError(f"no certificates in {authorities}: {error.reason}") from error
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def addresses_of(certificate: bytes) -> list[str]:
+    """The mail addresses that a DER certificate was issued for (RFC 5280 §4.2.1.6, RFC 8550 §3)."""
+    try:
+        found = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except (ValueError, x509.ExtensionNotFound):
+        return []
+    return found.value.get_values_for_type(x509.RFC822Name)
+
+
 def opportunistic_context() -> ssl.SSLContext:
     """A client's context that checks nothing: what meets a mail server without a TLS policy.
 

@@ -429,6 +429,12 @@ class SocketStream:
             return end_point_of(certificate) if certificate else None
         return self._binding
 
+    def peer_certificate(self) -> bytes | None:
+        sock = self._sock
+        if not isinstance(sock, ssl.SSLSocket) or sock.context.verify_mode is ssl.CERT_NONE:
+            return None
+        return sock.getpeercert(binary_form=True)
+
     # -- leaving ------------------------------------------------------------------------------
 
     async def close(self) -> None:

@@ -20,23 +20,36 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import assert_never
 
-from postroad.directory.passwords import DECOY_ARGON2, decoy_scram, verify_password
-from postroad.directory.values import Account
+from postroad.directory.operations import AddVerifier
+from postroad.directory.passwords import (
+    DECOY_ARGON2,
+    SALT_OCTETS,
+    decoy_scram,
+    derive_scram_sha_1,
+    verify_password,
+)
+from postroad.directory.values import Account, Credentials
 from postroad.mail.errors import ProtocolError, Unavailable
 from postroad.mail.reply import Reply
 from postroad.mail.secret import Secret
 from postroad.net.contract import Stream
+from postroad.net.tls import addresses_of
 from postroad.protocol.sasl import (
     Challenge,
+    ExternalServer,
     Fault,
+    IdentityClaim,
     LoginServer,
+    OAuthBearerServer,
     PasswordClaim,
     PlainServer,
     Proven,
     ScramServer,
     ScramVerifier,
     ServerMechanism,
+    TokenClaim,
     VerifierWanted,
+    XOAuth2Server,
 )
 from postroad.service.site import Site
 from postroad.trace import Event
@@ -50,8 +63,13 @@ HASHES_WAITING_MAX = 200
 REMEMBERED_MAX = 10_000
 REMEMBERED_FOR_S = 300.0
 
-_SCRAM_PLUS = "SCRAM-SHA-256-PLUS"
-_SCRAM = "SCRAM-SHA-256"
+_SCRAM = {
+    "SCRAM-SHA-256-PLUS": "sha256",
+    "SCRAM-SHA-1-PLUS": "sha1",
+    "SCRAM-SHA-256": "sha256",
+    "SCRAM-SHA-1": "sha1",
+}
+"""Strongest first, with the hash function of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +114,19 @@ def login_allowed(site: Site, stream: Stream) -> bool:
 def mechanisms(site: Site, stream: Stream) -> tuple[str, ...]:
     """What to offer, strongest first; () where login is not allowed.
 
-    SCRAM-SHA-256-PLUS only where it is asked for: clients built on GNU SASL choose it whenever it
-    is offered and then fail on TLS 1.3 for want of tls-exporter data (RFC 9266), which Python's
-    ssl module can not give.
+    EXTERNAL where the client has shown a certificate; bearer tokens inside TLS where an issuer is
+    configured. SCRAM with -PLUS only where it is asked for: clients built on GNU SASL choose it
+    whenever it is offered and then fail on TLS 1.3 for want of tls-exporter data (RFC 9266), which
+    Python's ssl module can not give.
     """
     if not login_allowed(site, stream):
         return ()
-    bound = (_SCRAM_PLUS,) if site.scram_plus and stream.channel_binding() is not None else ()
-    return (*bound, _SCRAM, "PLAIN", "LOGIN")
+    offered = ["EXTERNAL"] if stream.peer_certificate() is not None else []
+    bound = site.scram_plus and stream.channel_binding() is not None
+    offered += [name for name in _SCRAM if bound or not name.endswith("-PLUS")]
+    if site.tokens is not None and stream.tls is not None:
+        offered += ["OAUTHBEARER", "XOAUTH2"]
+    return (*offered, "PLAIN", "LOGIN")
 
 
 class Exchange:
@@ -133,11 +156,18 @@ class Exchange:
                 return PlainServer()
             case "LOGIN":
                 return LoginServer()
+            case "EXTERNAL":
+                return ExternalServer()
+            case "OAUTHBEARER":
+                return OAuthBearerServer()
+            case "XOAUTH2":
+                return XOAuth2Server()
             case _:
                 return ScramServer(
                     nonce=base64.urlsafe_b64encode(secrets.token_bytes(NONCE_OCTETS)),
-                    plus=self.mechanism == _SCRAM_PLUS,
-                    plus_offered=_SCRAM_PLUS in offered,
+                    digest=_SCRAM[self.mechanism],
+                    plus=self.mechanism.endswith("-PLUS"),
+                    plus_offered=f"{self.mechanism.removesuffix('-PLUS')}-PLUS" in offered,
                     channel_binding=self._stream.channel_binding(),
                 )
 
@@ -160,6 +190,10 @@ class Exchange:
                 if account is None:
                     return await self._reject(login, "wrong login or password")
                 return self._succeed(account)
+            case TokenClaim(login, token):
+                return await self._token(login, token)
+            case IdentityClaim(authzid):
+                return await self._certificate(authzid)
             case VerifierWanted(login, authzid):
                 return self._provide(login, authzid)
             case Proven(login, octets):
@@ -174,17 +208,43 @@ class Exchange:
                 assert_never(step)
 
     def _provide(self, login: str, authzid: str) -> Challenge:
+        digest = _SCRAM[self.mechanism]
         account = self._site.directory.account(login)
         verifier: ScramVerifier | None = None
         if account is not None and _may_act_as(account, authzid, self._site):
             credentials = self._site.directory.credentials(account.account)
-            if credentials is not None:
-                verifier = ScramVerifier.parse(credentials.scram_sha_256.reveal().decode())
+            kept = _scram_of(credentials, digest)
+            if kept:
+                verifier = ScramVerifier.parse(kept, digest)
                 self._account = account
         if verifier is None:
-            verifier = decoy_scram(_decoy_salt(self._site.secret, login))
+            verifier = decoy_scram(_decoy_salt(self._site.secret, login), digest)
         assert isinstance(self._server, ScramServer)
         return self._server.provide(verifier)
+
+    async def _token(self, login: str, token: Secret) -> Challenge | Authenticated | Rejected:
+        """A token that is not good is answered by a challenge first (RFC 7628 §3.2.2)."""
+        tokens = self._site.tokens
+        assert tokens is not None, "the mechanism is offered where there is an issuer"
+        assert isinstance(self._server, OAuthBearerServer)
+        named = await tokens.login_of(token)
+        account = self._site.directory.account(named) if named else None
+        if account is None or not _may_act_as(account, login, self._site):
+            return self._server.refuse(tokens.configuration)
+        return self._succeed(account)
+
+    async def _certificate(self, authzid: str) -> Authenticated | Rejected:
+        """Of the accounts that the certificate's addresses name, the one asked for; or the only."""
+        shown = self._stream.peer_certificate()
+        found: dict[int, Account] = {}
+        for address in addresses_of(shown) if shown is not None else ():
+            account = self._site.directory.account(address)
+            if account is not None and _may_act_as(account, authzid, self._site):
+                found[account.account] = account
+        if len(found) != 1:
+            reason = "the certificate is nobody's here, or several accounts'"
+            return await self._reject(authzid, reason)
+        return self._succeed(found.popitem()[1])
 
     def _succeed(self, account: Account) -> Authenticated:
         _trace_success(self._site, self._stream, self._session, account, self.mechanism)
@@ -220,7 +280,26 @@ async def _verify(site: Site, login: str, authzid: str, password: Secret) -> Acc
     right = await _hashing.verify(argon2, password, site.clock.monotonic())
     if not right or account is None or not _may_act_as(account, authzid, site):
         return None
+    if credentials is not None and not credentials.scram_sha_1.reveal():
+        await _complete(site, credentials, password)
     return account
+
+
+async def _complete(site: Site, credentials: Credentials, password: Secret) -> None:
+    """Keeps the verifier that was not kept when the password was set."""
+    salt = secrets.token_bytes(SALT_OCTETS)
+    verifier = await asyncio.to_thread(derive_scram_sha_1, password, salt)
+    argon2 = credentials.argon2.reveal().decode()
+    await site.database.submit(
+        AddVerifier(account=credentials.account, argon2=argon2, scram_sha_1=verifier)
+    )
+
+
+def _scram_of(credentials: Credentials | None, digest: str) -> str:
+    if credentials is None:
+        return ""
+    kept = credentials.scram_sha_256 if digest == "sha256" else credentials.scram_sha_1
+    return kept.reveal().decode()
 
 
 def _may_act_as(account: Account, authzid: str, site: Site) -> bool:

@@ -201,10 +201,10 @@ class POP3Session:
             self._out.say(octets)
 
     def _can_start_tls(self) -> bool:
-        return self.stream.tls is None and self.site.tls.server is not None
+        return self.stream.tls is None and self.site.tls.clients is not None
 
     async def _stls(self) -> None:
-        context = self.site.tls.server
+        context = self.site.tls.clients
         if not self._can_start_tls() or context is None:
             self._out.say(replies.err("TLS is there already" if self.stream.tls else "no TLS here"))
             return
@@ -340,7 +340,7 @@ class POP3Service:
         session = POP3Session(self._site, stream)
         self._sessions.add(session)
         try:
-            context = self._site.tls.server
+            context = self._site.tls.clients
             if self._implicit_tls and stream.tls is None and context is not None:
                 await stream.start_tls_server(context, limits.TLS_HANDSHAKE_TIMEOUT_S)
             if self._draining:

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
+from typing import Protocol
 
 from postroad.database.contract import Database
 from postroad.directory.contract import Directory
@@ -18,14 +19,35 @@ from postroad.store.contract import Store
 from postroad.trace import Trace
 
 
+class Tokens(Protocol):
+    """Judges bearer tokens of the configured issuer. `net.oidc.Issuer` is it."""
+
+    @property
+    def configuration(self) -> str:
+        """URL of the issuer's description."""
+        ...
+
+    async def login_of(self, token: Secret) -> str | None:
+        """The login name the token was issued for; None: it is not good.
+
+        Raises: Unavailable when the issuer cannot be asked.
+        """
+        ...
+
+
 class TLSContexts:
-    """The server's context; replaced whole when certificates are reloaded, so that every new
-    handshake takes the newest and running sessions keep theirs."""
+    """The server's contexts; replaced whole when certificates are reloaded, so that every new
+    handshake takes the newest and running sessions keep theirs.
 
-    __slots__ = ("server",)
+    server: for other mail servers. clients: for people's programs, the same unless these may show
+    certificates of their own.
+    """
 
-    def __init__(self, server: SSLContext | None) -> None:
+    __slots__ = ("clients", "server")
+
+    def __init__(self, server: SSLContext | None, clients: SSLContext | None = None) -> None:
         self.server = server
+        self.clients = clients or server
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +73,9 @@ class Site:
     plaintext_on_loopback: bool = False
     """Clients on loopback may log in without TLS (test tools)."""
     scram_plus: bool = False
-    """Offer SCRAM-SHA-256-PLUS."""
+    """Offer SCRAM with channel binding."""
+    tokens: Tokens | None = None
+    """Who judges OAuth tokens; None: none are taken."""
     message_lifetime_s: int = 5 * 86400
     bounce_lifetime_s: int = 86400
     delivery_port: int = 25

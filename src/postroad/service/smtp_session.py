@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from ssl import SSLContext
 from typing import TypeVar
 
 from postroad.mail import limits
@@ -238,8 +239,13 @@ class SMTPSession:
         except (TimedOut, Disconnected):
             pass
 
+    @property
+    def tls_context(self) -> SSLContext | None:
+        """What STARTTLS begins with."""
+        return self.site.tls.server
+
     async def _start_tls(self) -> None:
-        context = self.site.tls.server
+        context = self.tls_context
         assert context is not None, "STARTTLS was answered without a context"
         await self.stream.start_tls_server(context, limits.TLS_HANDSHAKE_TIMEOUT_S)
         self.connection.tls_started()

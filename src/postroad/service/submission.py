@@ -13,6 +13,7 @@ import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from ssl import SSLContext
 
 from postroad.delivery import intake
 from postroad.delivery.intake import Arrival
@@ -105,6 +106,10 @@ class SubmissionSession(SMTPSession):
         self.service = "submissions" if implicit_tls else "submission"
         self._signers = signers
         self._login = self.login = Login(site, stream, self.id)
+
+    @property
+    def tls_context(self) -> SSLContext | None:
+        return self.site.tls.clients
 
     # -- the envelope ------------------------------------------------------------------------
 

@@ -53,6 +53,29 @@ def test_rfc7677_client() -> None:
     assert client.server_proven
 
 
+def test_rfc5802_both_sides() -> None:
+    """RFC 5802 §5: SCRAM-SHA-1."""
+    verifier = derive_verifier(Secret("pencil"), b64decode("QSXCR+Q6sek8bf92"), 4096, "sha1")
+    assert ScramVerifier.parse(verifier.render(), "sha1") == verifier
+    with pytest.raises(ValueError, match="sha256"):
+        ScramVerifier.parse(verifier.render())
+    nonce = b"3rfcNHYJY1ZVvWVs7j"
+    server = ScramServer(nonce=nonce, digest="sha1")
+    client = ScramClient("user", Secret("pencil"), nonce=b"fyko+d2lbbFgONRv9qkxdawL", digest="sha1")
+    assert client.name == "SCRAM-SHA-1"
+    assert server.respond(client.initial()) == VerifierWanted("user", "")
+    challenge = server.provide(verifier)
+    first = b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096"
+    assert challenge == Challenge(first)
+    final = client.respond(first)
+    assert final == (
+        b"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="
+    )
+    proven = server.respond(final)
+    assert proven == Proven("user", b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=")
+    assert client.respond(proven.octets) == b""
+
+
 def test_a_server_that_does_not_know_the_password_is_found_out() -> None:
     client = ScramClient("user", Secret("pencil"), nonce=CLIENT_NONCE)
     client.respond(SERVER_FIRST)

@@ -5,14 +5,18 @@ carries them) and says what comes next; nonces, verifiers and channel binding da
 Cancelling (`*`) is the carrying protocol's.
 """
 
+from postroad.protocol.sasl.bearer import OAuthBearerServer, XOAuth2Server
 from postroad.protocol.sasl.carriage import decode_initial, decode_response, encode_challenge
+from postroad.protocol.sasl.external import ExternalServer
 from postroad.protocol.sasl.login import LoginClient, LoginServer
 from postroad.protocol.sasl.mechanism import (
     Challenge,
     Fault,
+    IdentityClaim,
     PasswordClaim,
     Proven,
     ServerMechanism,
+    TokenClaim,
     VerifierWanted,
 )
 from postroad.protocol.sasl.plain import PlainClient, PlainServer
@@ -21,9 +25,12 @@ from postroad.protocol.sasl.scram import ScramClient, ScramServer, ScramVerifier
 
 __all__ = [
     "Challenge",
+    "ExternalServer",
     "Fault",
+    "IdentityClaim",
     "LoginClient",
     "LoginServer",
+    "OAuthBearerServer",
     "PasswordClaim",
     "PlainClient",
     "PlainServer",
@@ -32,7 +39,9 @@ __all__ = [
     "ScramServer",
     "ScramVerifier",
     "ServerMechanism",
+    "TokenClaim",
     "VerifierWanted",
+    "XOAuth2Server",
     "decode_initial",
     "decode_response",
     "derive_verifier",

@@ -35,6 +35,21 @@ class PasswordClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenClaim:
+    """The client shows a token of an issuer. login: as whom; "" is whoever the token names."""
+
+    login: str
+    token: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityClaim:
+    """The connection says who the client is. authzid: as whom; "" is that identity itself."""
+
+    authzid: str
+
+
+@dataclass(frozen=True, slots=True)
 class VerifierWanted:
     """SCRAM named its user: call `provide` with the verifier (a made-up one for a stranger)."""
 
@@ -57,7 +72,9 @@ class Fault:
     reason: str
 
 
-Step: TypeAlias = Challenge | PasswordClaim | VerifierWanted | Proven | Fault
+Step: TypeAlias = (
+    Challenge | PasswordClaim | TokenClaim | IdentityClaim | VerifierWanted | Proven | Fault
+)
 
 
 class ServerMechanism(Protocol):

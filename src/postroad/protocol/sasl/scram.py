@@ -1,10 +1,12 @@
-"""SCRAM-SHA-256 and SCRAM-SHA-256-PLUS: proof of a password that never travels.
+"""SCRAM with SHA-256 and SHA-1, with and without channel binding: proof of a password that never
+travels.
 
 Knows no directory and no dice: nonces, salts, verifiers and channel binding data are handed in.
 Input: hostile octets. Channel binding is tls-server-end-point only: tls-unique is undefined in
 TLS 1.3.
-Source: RFC 5802 §3, §5, §7, RFC 7677 §3, RFC 5929 §4. Errors of the server are not sent as
-`e=` (RFC 5802 §7 lets it simply fail), the carrying protocol says that login failed.
+Source: RFC 5802 §3, §5, §7 (SHA-1), RFC 7677 §3 (SHA-256), RFC 5929 §4. Errors of the
+server are not sent as `e=` (RFC 5802 §7 lets it simply fail), the carrying protocol says that login
+failed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ ITERATIONS_MAX = 2_000_000
 """What our client computes for a server: about a second."""
 CHANNEL_BINDING_TYPE = b"tls-server-end-point"
 
-_DIGEST_OCTETS = 32
+DIGEST_OCTETS = {"sha256": 32, "sha1": 20}
+"""Of the hash functions in use, by hashlib's name. SHA-1 is for old clients (RFC 5802 §4)."""
 _PRINTABLE = rb"[\x21-\x2b\x2d-\x7e]+"  # RFC 5802 §7: printable, no comma
 _CLIENT_FIRST = re.compile(
     rb"(?P<gs2>(?P<flag>n|y|p=(?P<cb>[A-Za-z0-9.\-]+)),(?:a=(?P<authzid>[^,\0]+))?,)"
@@ -65,24 +68,26 @@ class ScramVerifier:
         return ":".join((str(self.iterations), *parts))
 
     @classmethod
-    def parse(cls, text: str) -> ScramVerifier:
+    def parse(cls, text: str, digest: str = "sha256") -> ScramVerifier:
         """Raises: ValueError."""
         count, salt, stored, server = text.split(":")
         verifier = cls(int(count), _unbase64(salt), _unbase64(stored), _unbase64(server))
         lengths = {len(verifier.stored_key), len(verifier.server_key)}
-        if verifier.iterations < 1 or not verifier.salt or lengths != {_DIGEST_OCTETS}:
-            raise ValueError("not a SCRAM-SHA-256 verifier")
+        if verifier.iterations < 1 or not verifier.salt or lengths != {DIGEST_OCTETS[digest]}:
+            raise ValueError(f"not a SCRAM verifier of {digest}")
         return verifier
 
 
-def derive_verifier(password: Secret, salt: bytes, iterations: int) -> ScramVerifier:
+def derive_verifier(
+    password: Secret, salt: bytes, iterations: int, digest: str = "sha256"
+) -> ScramVerifier:
     """Costs `iterations` HMACs. Raises: ValueError for a password SASLprep refuses."""
-    salted = _salted(password, salt, iterations)
+    salted = _salted(password, salt, iterations, digest)
     return ScramVerifier(
         iterations,
         salt,
-        hashlib.sha256(_hmac(salted, b"Client Key")).digest(),
-        _hmac(salted, b"Server Key"),
+        hashlib.new(digest, hmac.digest(salted, b"Client Key", digest)).digest(),
+        hmac.digest(salted, b"Server Key", digest),
     )
 
 
@@ -99,7 +104,8 @@ class ScramServer:
 
     nonce: ours, printable, without comma, unguessable.
     channel_binding: tls-server-end-point data; required for PLUS.
-    plus: the mechanism is SCRAM-SHA-256-PLUS. plus_offered: the client was offered it, so one
+    digest: the hash function, as in DIGEST_OCTETS.
+    plus: the mechanism is the one with -PLUS. plus_offered: the client was offered it, so one
     that believes we cannot (`y`) met someone in the middle (RFC 5802 §6).
     """
 
@@ -107,12 +113,14 @@ class ScramServer:
         self,
         *,
         nonce: bytes,
+        digest: str = "sha256",
         plus: bool = False,
         plus_offered: bool = False,
         channel_binding: bytes | None = None,
     ) -> None:
         if plus and channel_binding is None:
-            raise ValueError("SCRAM-SHA-256-PLUS needs channel binding data")
+            raise ValueError("SCRAM with PLUS needs channel binding data")
+        self._digest = digest
         self._nonce = nonce
         self._plus = plus
         self._plus_offered = plus_offered
@@ -200,13 +208,15 @@ class ScramServer:
         expected = self._gs2 + (self._channel_binding if self._plus else b"")
         if not hmac.compare_digest(binding, expected):
             return Fault("SCRAM: the channel binding differs")
-        if len(proof) != _DIGEST_OCTETS:
+        digest = self._digest
+        if len(proof) != DIGEST_OCTETS[digest]:
             return Fault("SCRAM: the proof has a wrong length")
         auth = b",".join((self._first_bare, self._server_first, found["without"]))
-        client_key = _xor(proof, _hmac(verifier.stored_key, auth))
-        if not hmac.compare_digest(hashlib.sha256(client_key).digest(), verifier.stored_key):
+        client_key = _xor(proof, hmac.digest(verifier.stored_key, auth, digest))
+        if not hmac.compare_digest(hashlib.new(digest, client_key).digest(), verifier.stored_key):
             return Fault("SCRAM: the proof is wrong")
-        return Proven(self._login, b"v=" + b64encode(_hmac(verifier.server_key, auth)))
+        signature = hmac.digest(verifier.server_key, auth, digest)
+        return Proven(self._login, b"v=" + b64encode(signature))
 
 
 class ScramClient:
@@ -217,10 +227,19 @@ class ScramClient:
     """
 
     def __init__(
-        self, login: str, password: Secret, *, nonce: bytes, channel_binding: bytes | None = None
+        self,
+        login: str,
+        password: Secret,
+        *,
+        nonce: bytes,
+        channel_binding: bytes | None = None,
+        digest: str = "sha256",
     ) -> None:
-        """channel_binding: makes it SCRAM-SHA-256-PLUS."""
-        self.name = "SCRAM-SHA-256" if channel_binding is None else "SCRAM-SHA-256-PLUS"
+        """channel_binding: makes it the mechanism with -PLUS. digest: as in DIGEST_OCTETS."""
+        self.name = {"sha256": "SCRAM-SHA-256", "sha1": "SCRAM-SHA-1"}[digest]
+        if channel_binding is not None:
+            self.name += "-PLUS"
+        self._digest = digest
         self.server_proven = False
         self._password = password
         self._nonce = nonce
@@ -253,27 +272,26 @@ class ScramClient:
             raise ValueError("SCRAM: the server changed our nonce")
         if not ITERATIONS_MIN <= count <= ITERATIONS_MAX:
             raise ValueError(f"SCRAM: the server asks for {count} iterations")
-        salted = _salted(self._password, _unbase64(found["salt"]), count)
-        client_key = _hmac(salted, b"Client Key")
+        digest = self._digest
+        salted = _salted(self._password, _unbase64(found["salt"]), count, digest)
+        client_key = hmac.digest(salted, b"Client Key", digest)
         without = b"c=" + b64encode(self._binding) + b",r=" + nonce
         auth = b",".join((self._first_bare, server_first, without))
-        signature = _hmac(hashlib.sha256(client_key).digest(), auth)
-        self._server_final = b"v=" + b64encode(_hmac(_hmac(salted, b"Server Key"), auth))
-        return without + b",p=" + b64encode(_xor(client_key, signature))
+        stored_key = hashlib.new(digest, client_key).digest()
+        server_key = hmac.digest(salted, b"Server Key", digest)
+        self._server_final = b"v=" + b64encode(hmac.digest(server_key, auth, digest))
+        proof = _xor(client_key, hmac.digest(stored_key, auth, digest))
+        return without + b",p=" + b64encode(proof)
 
 
-def _salted(password: Secret, salt: bytes, iterations: int) -> bytes:
+def _salted(password: Secret, salt: bytes, iterations: int, digest: str) -> bytes:
     prepared = saslprep(password.reveal().decode()).encode()
-    return hashlib.pbkdf2_hmac("sha256", prepared, salt, iterations)
-
-
-def _hmac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, "sha256")
+    return hashlib.pbkdf2_hmac(digest, prepared, salt, iterations)
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
     number = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
-    return number.to_bytes(_DIGEST_OCTETS, "big")
+    return number.to_bytes(len(left), "big")
 
 
 def _unbase64(text: bytes | str) -> bytes:

@@ -1,28 +1,55 @@
 """CAPABILITY: exactly what works, in the state there is.
 
-Source: RFC 3501 §6.1.1, §7.2.1; RFC 4959, RFC 7888, RFC 7889.
+Source: RFC 3501 §6.1.1, §7.2.1; RFC 9051 §6.1.1; RFC 4959, RFC 7888, RFC 7889.
 """
 
 from __future__ import annotations
 
+from postroad.net.deflate import DeflateStream
 from postroad.protocol.imap.commands import Capability
 from postroad.protocol.imap.server import State
 from postroad.service.authenticate import mechanisms
 from postroad.service.imapd.session import Answer, Session
 
-_ALWAYS = (b"IMAP4rev1", b"LITERAL+", b"SASL-IR", b"ID", b"ENABLE")
+_ALWAYS = (
+    b"IMAP4rev1",
+    b"IMAP4rev2",
+    b"LITERAL+",
+    b"ID",
+    b"ENABLE",
+)
+_BEFORE_LOGIN = (b"SASL-IR",)
 _AFTER_LOGIN = (
-    b"IMAP4rev1", b"LITERAL+", b"ID", b"ENABLE", b"IDLE", b"NAMESPACE", b"CHILDREN", b"UNSELECT",
-    b"UIDPLUS", b"MOVE", b"CONDSTORE", b"ESEARCH", b"WITHIN", b"SPECIAL-USE",
-    b"CREATE-SPECIAL-USE", b"LIST-EXTENDED", b"LIST-STATUS", b"STATUS=SIZE",
-)  # fmt: skip
+    b"IDLE",
+    b"NAMESPACE",
+    b"CHILDREN",
+    b"UNSELECT",
+    b"UIDPLUS",
+    b"MOVE",
+    b"CONDSTORE",
+    b"ESEARCH",
+    b"WITHIN",
+    b"SPECIAL-USE",
+    b"CREATE-SPECIAL-USE",
+    b"LIST-EXTENDED",
+    b"LIST-STATUS",
+    b"STATUS=SIZE",
+    b"UTF8=ACCEPT",
+    b"INPROGRESS",
+    b"UNAUTHENTICATE",
+)
 
 
 def capabilities(session: Session) -> tuple[bytes, ...]:
     site, stream = session.site, session.stream
-    if session.core.state is not State.NOT_AUTHENTICATED:
-        return (*_AFTER_LOGIN, b"APPENDLIMIT=%d" % site.message_octets_max)
     words = list(_ALWAYS)
+    if session.core.state is not State.NOT_AUTHENTICATED:
+        words += _AFTER_LOGIN
+        words.append(b"APPENDLIMIT=%d" % site.message_octets_max)
+        if not isinstance(stream, DeflateStream):
+            words.append(b"COMPRESS=DEFLATE")
+        return tuple(words)
+    words += _BEFORE_LOGIN
     if stream.tls is None and site.tls.server is not None:
         words.append(b"STARTTLS")
     offered = mechanisms(site, stream)

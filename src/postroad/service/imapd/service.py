@@ -34,8 +34,8 @@ class IMAPService:
         self._sessions.add(session)
         try:
             if self._implicit_tls and stream.tls is None:
-                assert site.tls.server is not None, "implicit TLS needs a certificate"
-                await stream.start_tls_server(site.tls.server)
+                assert site.tls.clients is not None, "implicit TLS needs a certificate"
+                await stream.start_tls_server(site.tls.clients)
             if self._draining:
                 session.end("The server is stopping", "drained")
             offered = b" ".join(capabilities(session))

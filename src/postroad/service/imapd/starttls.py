@@ -11,7 +11,7 @@ from postroad.service.imapd.session import SILENCE, Answer, Farewell, Session
 
 
 async def starttls(session: Session, command: StartTLS) -> Answer:
-    context = session.site.tls.server
+    context = session.site.tls.clients
     if session.stream.tls is not None:
         return Answer("TLS is there already", status=b"BAD")
     if context is None:
