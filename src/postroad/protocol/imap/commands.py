@@ -1,7 +1,8 @@
 """The base of typed commands, and the commands that have next to no arguments.
 
 Source: RFC 3501 §6.1, §6.2, §6.4.1-3; RFC 2177 (IDLE), RFC 2342 (NAMESPACE), RFC 2971 (ID),
-RFC 3691 (UNSELECT), RFC 4959 (SASL-IR), RFC 5161 (ENABLE).
+RFC 3691 (UNSELECT), RFC 4959 (SASL-IR), RFC 4978 §5 (COMPRESS), RFC 5161 (ENABLE), RFC 8437 §6
+(UNAUTHENTICATE).
 """
 
 from __future__ import annotations
@@ -67,6 +68,16 @@ class Close(Command):
 @dataclass(frozen=True, slots=True)
 class Unselect(Command):
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthenticate(Command):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Compress(Command):
+    """By DEFLATE, the only way there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,14 @@ def parse_enable(tag: bytes, scan: Scanner, uid: bool) -> Enable:
         names.append(scan.word("A capability"))
     scan.end()
     return Enable(tag, tuple(names))
+
+
+def parse_compress(tag: bytes, scan: Scanner, uid: bool) -> Compress:
+    scan.space()
+    if scan.word("DEFLATE") != b"DEFLATE":
+        raise ProtocolError("DEFLATE is the only compression there is")
+    scan.end()
+    return Compress(tag)
 
 
 def parse_expunge(tag: bytes, scan: Scanner, uid: bool) -> Expunge:

@@ -11,6 +11,7 @@ from postroad.service.imapd import (
     append,
     authenticate,
     capability,
+    compress,
     copy,
     enable,
     expunge,
@@ -24,6 +25,7 @@ from postroad.service.imapd import (
     starttls,
     status,
     store,
+    unauthenticate,
 )
 from postroad.service.imapd import fetch as fetching
 from postroad.service.imapd import lists as listing
@@ -42,6 +44,8 @@ _TABLE: dict[type[Command], Any] = {
     commands.Login: login.login,
     commands.Authenticate: authenticate.authenticate,
     commands.Enable: enable.enable,
+    commands.Compress: compress.compress,
+    commands.Unauthenticate: unauthenticate.unauthenticate,
     commands.Namespace: namespace.namespace,
     commands.Idle: idle.idle,
     commands.Close: select.close,

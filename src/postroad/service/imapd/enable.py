@@ -1,6 +1,8 @@
-"""ENABLE.
+"""ENABLE: what changes for the whole session once the client asks for it.
 
-Source: RFC 5161 §3.1, RFC 7162 §3.1 (the selected mailbox's HIGHESTMODSEQ is told).
+Source: RFC 5161 §3.1; RFC 7162 §3.1 (the selected mailbox's HIGHESTMODSEQ is told), §3.2.3
+(QRESYNC brings CONDSTORE); RFC 9051 §6.3.1 (IMAP4rev2), RFC 9755 §3 and RFC 6855 §3 (UTF8=ACCEPT),
+RFC 9586 §3.1 (UIDONLY).
 """
 
 from __future__ import annotations
@@ -8,13 +10,27 @@ from __future__ import annotations
 from postroad.protocol.imap.commands import Enable
 from postroad.service.imapd.session import Answer, Session
 
+_ENABLABLE = {
+    b"CONDSTORE": b"CONDSTORE",
+    b"QRESYNC": b"QRESYNC",
+    b"IMAP4REV2": b"IMAP4rev2",
+    b"UTF8=ACCEPT": b"UTF8=ACCEPT",
+    b"UIDONLY": b"UIDONLY",
+}
+"""By the name in capitals, as they are spelt. Others are passed over (RFC 5161 §3.1)."""
+
 
 async def enable(session: Session, command: Enable) -> Answer:
-    """Names that are not known are passed over (RFC 5161 §3.1)."""
-    fresh = b"CONDSTORE" in command.names and not session.condstore
-    session.put(b"* ENABLED CONDSTORE\r\n" if fresh else b"* ENABLED\r\n")
-    if fresh:
+    """The response names what this command has switched on."""
+    fresh = [
+        name
+        for name in dict.fromkeys(command.names)
+        if name in _ENABLABLE and name not in session.enabled
+    ]
+    session.put(b" ".join([b"* ENABLED", *(_ENABLABLE[name] for name in fresh)]), b"\r\n")
+    if b"CONDSTORE" in fresh or b"QRESYNC" in fresh:
         enable_condstore(session)
+    session.enabled.update(fresh)
     return Answer("Done")
 
 
