@@ -30,6 +30,9 @@ ACCOUNT_TABLES = (
     "seen",
     "reader",
     "annotation",
+    "search_block",
+    "search_mark",
+    "search_account",
     "credential",
     "account",
 )
@@ -39,6 +42,7 @@ MAILBOX_TABLES = ("message", "expunged", "keyword", "mailbox") + (
     "seen",
     "reader",
     "annotation",
+    "search_mark",
 )
 """Those with (account, mailbox) first in their key: what goes when a mailbox goes."""
 GUEST_ROWS = (
