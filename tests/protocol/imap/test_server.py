@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from postroad.mail import limits
 from postroad.mail.errors import LocalProtocolError
 from postroad.protocol.imap import commands, server
-from postroad.protocol.imap.append import Append
 from postroad.protocol.imap.fetch import Fetch
 from postroad.protocol.imap.server import (
     LEGAL,
@@ -21,13 +20,14 @@ from postroad.protocol.imap.server import (
     Bad,
     Continue,
     Event,
+    LiteralPart,
     ServerConnection,
     State,
 )
 
 
 def events(chunks: list[bytes], state: State = State.SELECTED) -> list[Event]:
-    """Everything the core says; APPENDs are accepted, their data joined."""
+    """Everything the core says; literals of APPENDs are accepted, their data joined."""
     core = ServerConnection()
     core.state = state
     out: list[Event] = []
@@ -38,8 +38,8 @@ def events(chunks: list[bytes], state: State = State.SELECTED) -> list[Event]:
                 out[-1] = AppendData(out[-1].octets + event.octets)
             else:
                 out.append(event)
-            if isinstance(event, Append):
-                core.accept_append()
+            if isinstance(event, LiteralPart):
+                core.accept_literal()
     return out
 
 
@@ -73,12 +73,11 @@ def test_the_dialog_means_what_it_says() -> None:
     found = events([DIALOG])
     kinds = [type(event).__name__ for event in found]
     assert kinds == [
-        "Noop", "Select", "Continue", "Rename", "Append", "AppendData", "AppendEnd", "Fetch",
-        "Bad", "Bad", "Continue", "Search", "Bad", "Bad", "Check",
+        "Noop", "Select", "Continue", "Rename", "Append", "MessageBegins", "LiteralPart",
+        "AppendData", "AppendEnd", "Fetch", "Bad", "Bad", "Continue", "Search", "Bad", "Bad",
+        "Check",
     ]  # fmt: skip
-    assert isinstance(found[5], AppendData)
-    assert found[5].octets == b"first\r\nline\r"
-    assert found[6] == AppendEnd(True)
+    assert found[7:9] == [AppendData(b"first\r\nline\r"), AppendEnd()]
 
 
 def test_one_bad_command_costs_one_bad() -> None:
@@ -198,66 +197,6 @@ def test_the_buffer_goes_when_it_is_empty() -> None:
     assert core.next_event() is NEED_DATA
     assert core._buffer.__alloc__() <= 1
     assert core.is_between_commands
-
-
-# -- APPEND -----------------------------------------------------------------------------------
-
-
-def test_append_waits_for_a_decision() -> None:
-    core = ServerConnection()
-    core.state = State.AUTHENTICATED
-    core.receive_data(b'a APPEND x (\\Seen k) "17-Jul-1996 02:44:25 -0700" {3}\r\n')
-    event = core.next_event()
-    assert isinstance(event, Append)
-    assert (event.mailbox, event.size, event.synchronizing) == ("x", 3, True)
-    assert (event.flags, event.keywords, event.internal_date) == (1, (b"k",), 837596665)
-    with pytest.raises(LocalProtocolError):
-        core.next_event()
-    assert core.accept_append().startswith(b"+ ")
-    core.receive_data(b"abc\r\n")
-    assert core.next_event() == AppendData(b"abc")
-    assert core.next_event() == AppendEnd(True)
-
-
-def test_a_refused_append_that_waits_sends_nothing() -> None:
-    core = ServerConnection()
-    core.state = State.AUTHENTICATED
-    core.receive_data(b"a APPEND x {3}\r\n")
-    core.next_event()
-    assert core.refuse_append()
-    core.receive_data(b"b NOOP\r\n")
-    assert core.next_event() == commands.Noop(b"b")
-
-
-@given(st.integers(0, 40))
-def test_a_refused_append_that_comes_is_dropped(size: int) -> None:
-    core = ServerConnection()
-    core.state = State.AUTHENTICATED
-    core.receive_data(b"a APPEND x {%d+}\r\n" % size)
-    core.next_event()
-    assert core.refuse_append()
-    core.receive_data((b"z LOGOUT\r\n" * 4)[:size] + b"\r\nb NOOP\r\n")
-    assert core.next_event() == commands.Noop(b"b")
-
-
-def test_a_second_message_spoils_the_append() -> None:
-    text = b"a APPEND x {1+}\r\nA {9+}\r\nz LOGOUT\r\r\nb NOOP\r\n"
-    *_, end, noop = events([text])
-    assert end == AppendEnd(False)
-    assert noop == commands.Noop(b"b")
-
-
-@pytest.mark.parametrize(
-    "head",
-    [b"APPEND", b"APPEND x", b"APPEND (\\Seen)", b"APPEND x (\\Bogus)", b'APPEND x "1-Foo"'],
-)
-def test_a_broken_append_costs_one_bad(head: bytes) -> None:
-    found = events([b"a " + head + b" {9+}\r\nz LOGOUT\r\r\nb NOOP\r\n"])
-    bads = [event for event in found if isinstance(event, Bad)]
-    if head != b"APPEND x" and head != b"APPEND":
-        assert [bad.tag for bad in bads] == [b"a"]
-    assert found[-1] == commands.Noop(b"b")
-    assert not any(isinstance(event, commands.Logout) for event in found)
 
 
 # -- order ------------------------------------------------------------------------------------

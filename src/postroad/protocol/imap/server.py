@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from postroad.mail import limits
 from postroad.mail.errors import LocalProtocolError, ProtocolError
-from postroad.protocol.imap import append as appending
 from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
-from postroad.protocol.imap.append import Append
+from postroad.protocol.imap.append import Grammar
 from postroad.protocol.imap.commands import Command
+from postroad.protocol.imap.events import (
+    NEED_DATA,
+    AppendData,
+    AppendEnd,
+    Bad,
+    Continue,
+    Event,
+    Line,
+    LiteralPart,
+    MessageBegins,
+    URLPart,
+)
 from postroad.protocol.imap.scanner import Declined, Scanner, UIDRequired
+from postroad.protocol.imap.upload import Lost, Upload
 
 PREAUTH_LINE_OCTETS_MAX = limits.SASL_MESSAGE_OCTETS_MAX * 4 // 3 + 1024
 """Before login the longest line is AUTHENTICATE with an initial response."""
@@ -32,6 +43,10 @@ _TAG = re.compile(rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,100}) ')
 _VERB = re.compile(rb"(UID )?([A-Z]+)(?=[ \r])", re.IGNORECASE)
 _LITERAL = re.compile(rb"\{(\d{1,20})(\+?)\}\r?\n\Z")
 _LITERAL_HEAD_MAX = 26
+_UPLOAD = re.compile(
+    rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,100}) (?:APPEND|(UID )?REPLACE)(?=[ \r])', re.IGNORECASE
+)
+"""Commands with messages in them: `upload.Upload` reads them."""
 
 
 class State(Enum):
@@ -40,54 +55,6 @@ class State(Enum):
     SELECTED = "selected"
     LOGOUT = "logout"
 
-
-class NeedData(Enum):
-    NEED_DATA = 0
-
-
-NEED_DATA: Final = NeedData.NEED_DATA
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """A command that cannot be done. tag: b"*" when it could not be read.
-
-    code: response code without brackets, or b"". no: it was understood (NO instead of BAD).
-    fatal: what follows cannot be told apart any more: BYE.
-    """
-
-    tag: bytes
-    text: str
-    code: bytes = b""
-    no: bool = False
-    fatal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Continue:
-    """The client waits for `+` before it sends its literal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What `expect_line` asked for, without its end; None when it was too long."""
-
-    octets: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AppendData:
-    octets: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AppendEnd:
-    """The whole literal has come. whole: nothing but the line's end followed it."""
-
-    whole: bool
-
-
-Event: TypeAlias = Command | Bad | Continue | Line | AppendData | AppendEnd | NeedData
 
 _Parser: TypeAlias = Callable[[bytes, Scanner, bool], Command]
 _ANY = frozenset((State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED))
@@ -113,6 +80,8 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"LOGIN": (_BEFORE, commands.parse_login),
     b"AUTHENTICATE": (_BEFORE, commands.parse_authenticate),
     b"ENABLE": (_AFTER, commands.parse_enable),
+    b"COMPRESS": (_AFTER, commands.parse_compress),
+    b"UNAUTHENTICATE": (_AFTER, _plain(commands.Unauthenticate)),
     b"NAMESPACE": (_AFTER, _plain(commands.Namespace)),
     b"IDLE": (_AFTER, _plain(commands.Idle)),
     b"SELECT": (_AFTER, mailboxes.parse_select),
@@ -135,14 +104,15 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"COPY": (_SELECTED, messages.parse_copy),
     b"MOVE": (_SELECTED, messages.parse_move),
 }
-"""Order is a table: in which states a command may come, and who reads it. APPEND is apart."""
+"""Order is a table: in which states a command may come, and who reads it. APPEND and REPLACE
+are apart."""
 WITH_UID = frozenset(
     (b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"EXPUNGE", b"SORT", b"THREAD", b"REPLACE")
 )
 """What may stand behind `UID `; the parser is told by its last argument."""
 BY_NUMBER = WITH_UID - {b"EXPUNGE"}
 """Without `UID ` they speak of sequence numbers: not after ENABLE UIDONLY (RFC 9586 §3)."""
-_APPEND_STATES = _AFTER
+_UPLOAD_STATES = {b"APPEND": _AFTER, b"REPLACE": _SELECTED}
 
 
 class _Mode(Enum):
@@ -152,17 +122,15 @@ class _Mode(Enum):
     DRAIN = 2
     """A literal nobody wants."""
     LINE = 3
-    DECIDE = 4
-    """An APPEND waits for accept_append or refuse_append."""
-    APPEND = 5
-    APPEND_TAIL = 6
+    UPLOAD = 4
+    """An APPEND or REPLACE, literal by literal."""
 
 
 class ServerConnection:
     """`receive_data` takes octets, `next_event` gives what they mean."""
 
     __slots__ = (
-        "_append", "_bad", "_buffer", "_left", "_line_start", "_literals", "_mode", "_scanned",
+        "_bad", "_buffer", "_left", "_line_start", "_literals", "_mode", "_scanned", "_upload",
         "enabled", "state",
     )  # fmt: skip
 
@@ -179,10 +147,10 @@ class ServerConnection:
         self._literals = 0
         """Octets of literals in the current command."""
         self._left = 0
-        """Octets still to come of the literal that is streamed or drained."""
+        """Octets still to come of the literal that is drained."""
         self._bad: Bad | None = None
         """The command is lost already; this is the answer when its end has come."""
-        self._append: Append | None = None
+        self._upload: Upload | None = None
 
     # -- input --------------------------------------------------------------------------------
 
@@ -204,30 +172,42 @@ class ServerConnection:
             raise LocalProtocolError("plaintext behind STARTTLS")
         self.state = State.NOT_AUTHENTICATED
 
+    def unauthenticate(self) -> None:
+        """As before login (RFC 8437 §3); what was pipelined behind it stays."""
+        self.state = State.NOT_AUTHENTICATED
+        self.enabled.clear()
+
     def expect_line(self) -> None:
         """The next line is no command: DONE, or a SASL response."""
         self._mode = _Mode.LINE
 
-    def accept_append(self) -> bytes:
-        """The literal is wanted. Returns what to write first."""
-        if self._mode is not _Mode.DECIDE or self._append is None:
-            raise LocalProtocolError("there is no APPEND to accept")
-        self._mode, self._left = _Mode.APPEND, self._append.size
-        synchronizing = self._append.synchronizing
-        self._append = None
-        return b"+ Ready for the message\r\n" if synchronizing else b""
+    def accept_literal(self) -> bytes:
+        """The literal that a `LiteralPart` announced is wanted. Returns what to write first."""
+        if self._upload is None:
+            raise LocalProtocolError("there is no literal to accept")
+        return self._upload.accept()
 
-    def refuse_append(self) -> bool:
-        """The literal is not wanted; what comes of it is dropped. False: too much is coming."""
-        if self._mode is not _Mode.DECIDE or self._append is None:
-            raise LocalProtocolError("there is no APPEND to refuse")
-        command, self._append = self._append, None
-        if command.synchronizing:
-            self._mode = _Mode.COMMAND
+    @property
+    def is_uploading(self) -> bool:
+        """An Append or Replace was told, and not yet its end."""
+        return self._upload is not None
+
+    def abandon_upload(self) -> bool:
+        """Nothing more of the command is wanted; what comes of it is dropped, and no event tells
+        its end. False: too much is coming to wait for it."""
+        upload, self._upload = self._upload, None
+        if upload is None:
+            raise LocalProtocolError("there is no upload to abandon")
+        left, over = upload.remainder()
+        if over:
+            self._restart()
             return True
-        self._mode, self._left = _Mode.DRAIN, command.size
         self._bad = Bad(b"", "")
-        return command.size <= DRAIN_OCTETS_MAX
+        if left:
+            self._mode, self._left = _Mode.DRAIN, left
+        else:
+            self._go_on_after(upload)
+        return left <= DRAIN_OCTETS_MAX
 
     def patience(self) -> float:
         """Seconds to wait for the next event before the connection is given up."""
@@ -238,7 +218,7 @@ class ServerConnection:
     # -- output -------------------------------------------------------------------------------
 
     def next_event(self) -> Event:
-        """Raises: LocalProtocolError while an APPEND waits for its decision."""
+        """Raises: LocalProtocolError while an announced literal waits for its decision."""
         while True:
             match self._mode:
                 case _Mode.COMMAND:
@@ -249,12 +229,8 @@ class ServerConnection:
                     event = self._drain()
                 case _Mode.LINE:
                     event = self._line()
-                case _Mode.APPEND:
-                    event = self._append_data()
-                case _Mode.APPEND_TAIL:
-                    event = self._append_tail()
-                case _Mode.DECIDE:
-                    raise LocalProtocolError("an APPEND waits for its decision")
+                case _Mode.UPLOAD:
+                    event = self._uploading()
             if event is not None:
                 return event
 
@@ -292,6 +268,8 @@ class ServerConnection:
         if not end:
             self._scanned = len(buffer)
             return NEED_DATA
+        if not self._line_start and self._bad is None and self._begin_upload():
+            return None
         literal = None
         if buffer[end - 2 : end - 1] == b"\r":
             if buffer[end - 3 : end - 2] == b"}":
@@ -325,10 +303,6 @@ class ServerConnection:
 
     def _literal(self, end: int, size: int, *, synchronizing: bool) -> Event | None:
         """The line ended in `{size}`."""
-        if self._bad is None:
-            command = self._append_before(end, size)
-            if command is not None:
-                return command
         _, literal_max = self._limits()
         if self._bad is None and self._literals + size > literal_max:
             self._lose("The literal is too long", b"TOOBIG", no=True)
@@ -345,31 +319,47 @@ class ServerConnection:
         self._scanned = self._line_start = end + size
         return Continue() if synchronizing else None
 
-    def _append_before(self, end: int, size: int) -> Event | None:
-        """The APPEND whose message literal the line announces, if it is one."""
-        head = bytes(self._buffer[:128])
-        match = _TAG.match(head)
-        if match is None or head[match.end() : match.end() + 7].upper() != b"APPEND ":
-            return None
-        text = bytes(self._buffer[:end])
-        if self.state not in _APPEND_STATES:
-            self._lose(f"APPEND is not possible when {self.state.value}")
-            return None
+    def _begin_upload(self) -> bool:
+        """Whether the command is one with messages in it, in a state where it may come."""
+        match = _UPLOAD.match(self._buffer)
+        if match is None:
+            return False
+        tag, uid = bytes(match[1]), match[2] is not None
+        verb = b"REPLACE" if match[0][-1:].upper() == b"E" else b"APPEND"
+        if self.state not in _UPLOAD_STATES[verb]:
+            self._lose(f"{verb.decode()} is not possible when {self.state.value}")
+            return False
+        if verb == b"REPLACE" and not uid and b"UIDONLY" in self.enabled:
+            error = UIDRequired()
+            self._lose(str(error), error.code)
+            return False
+        self._upload = Upload(Grammar(tag, verb, uid), match.end(), self.enabled)
+        self._mode = _Mode.UPLOAD
+        return True
+
+    def _uploading(self) -> Event | None:
+        upload = self._upload
+        assert upload is not None, "the mode says so"
         try:
-            scan = Scanner(text, match.end() + 7, self.enabled)
-            command = appending.parse_append(match[1], scan)
-        except Declined as error:
-            self._lose(str(error), error.code, no=error.no)
+            event = upload.next_event(self._buffer, self._take)
+        except Lost as lost:
+            self._upload = None
+            self._go_on_after(upload)
+            if lost.bad.fatal:
+                self._bad = Bad(b"", "")
+                return lost.bad
+            self._bad = lost.bad
             return None
-        except ProtocolError as error:
-            self._lose(str(error))
-            return None
-        if command is None:
-            return None
-        self._take(end)
-        self._restart()
-        self._mode, self._append = _Mode.DECIDE, command
-        return command
+        if isinstance(event, AppendEnd):
+            self._upload = None
+            self._restart()
+        return event
+
+    def _go_on_after(self, upload: Upload) -> None:
+        """The text of a lost command is read on from where the upload was in it."""
+        self._mode = _Mode.COMMAND
+        self._line_start, self._literals = upload.line_start, upload.literals
+        self._scanned = upload.line_start
 
     def _skip_line(self) -> Event | None:
         """Drops the rest of a line that is too long, but for what may announce a literal."""
@@ -412,29 +402,6 @@ class ServerConnection:
         self._restart()
         return Line(octets.removesuffix(b"\n").removesuffix(b"\r"))
 
-    def _append_data(self) -> Event | None:
-        if not self._left:
-            self._mode = _Mode.APPEND_TAIL
-            return None
-        if not self._buffer:
-            return NEED_DATA
-        octets = self._take(min(self._left, len(self._buffer)))
-        self._left -= len(octets)
-        return AppendData(octets)
-
-    def _append_tail(self) -> Event:
-        """What follows the message: CRLF; anything else spoils the command."""
-        head = bytes(self._buffer[:2])
-        if head == b"\r\n":
-            self._take(2)
-            self._restart()
-            return AppendEnd(True)
-        if head in (b"", b"\r"):
-            return NEED_DATA
-        self._restart()
-        self._bad = Bad(b"", "")
-        return AppendEnd(False)
-
     def _parse(self, text: bytes) -> Event:
         match = _TAG.match(text)
         if match is None:
@@ -446,8 +413,6 @@ class ServerConnection:
         name, uid = verb[2].upper(), verb[1] is not None
         known = LEGAL.get(name)
         if known is None or (uid and name not in WITH_UID):
-            if name == b"APPEND":
-                return Bad(tag, "APPEND needs a mailbox and a message literal")
             return Bad(tag, "The command is not known")
         states, parser = known
         if self.state not in states:
@@ -467,3 +432,19 @@ class ServerConnection:
 def _tag_of(text: bytes) -> bytes:
     match = _TAG.match(text)
     return match[1] if match is not None else b"*"
+
+
+__all__ = [
+    "NEED_DATA",
+    "AppendData",
+    "AppendEnd",
+    "Bad",
+    "Continue",
+    "Event",
+    "Line",
+    "LiteralPart",
+    "MessageBegins",
+    "ServerConnection",
+    "State",
+    "URLPart",
+]
