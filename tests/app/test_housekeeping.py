@@ -22,7 +22,7 @@ def test_old_history_goes_and_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         database = LocalDatabase.open(tmp_path / "data")
         queue = MailQueue(database)
         await database.submit(Remember(message="0old", records=((1000.0, b"{}"),)))
-        keeping = asyncio.create_task(housekeeping.keep_house(database, told.append))
+        keeping = asyncio.create_task(housekeeping.keep_house(database, told.append, lambda: 14))
         while not told:
             await asyncio.sleep(0)
         keeping.cancel()

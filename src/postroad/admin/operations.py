@@ -28,6 +28,8 @@ from postroad.mail.errors import Fault, StateError
 from postroad.mail.ids import ACCOUNT_ID_BITS
 from postroad.mail.secret import Secret
 from postroad.mailauth.dkim.keys import generate_key
+from postroad.store.quota import QUOTA, Quota, SetQuota
+from postroad.store.quota import quota_of as quota_of_row
 
 _PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: they look alike
 _ACCOUNT_ID_TRIES = 8
@@ -193,6 +195,31 @@ async def remove_account(books: Books, address: str) -> tuple[Account, int]:
     account = find_account(books, address)
     (messages,) = await books.database.submit(RemoveAccount(account=account.account))
     return account, messages
+
+
+def quota_of(books: Books, address: str) -> Quota:
+    """Raises: StateError(NONEXISTENT)."""
+    row = books.database.first(QUOTA, (find_account(books, address).account,))
+    assert row is not None, "every account has its counters"
+    return quota_of_row(row)
+
+
+async def set_quota(
+    books: Books,
+    address: str,
+    octets_max: int | None,
+    messages_max: int | None,
+    mailboxes_max: int | None,
+) -> None:
+    """None: the server's default; -1: no limit. Raises: StateError (NONEXISTENT, CANNOT)."""
+    await books.database.submit(
+        SetQuota(
+            account=find_account(books, address).account,
+            octets_max=octets_max,
+            messages_max=messages_max,
+            mailboxes_max=mailboxes_max,
+        )
+    )
 
 
 def new_password() -> Secret:

@@ -24,6 +24,8 @@ from postroad.mail.address import is_domain
 DEFAULT_FILE = "postroad.toml"
 ENVIRONMENT = "POSTROAD_CONFIG"
 WORKERS_MAX = 64
+KEY_SOURCES = ("credential:", "env:")
+"""How [storage] master_key names what is no path."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[int, Meta(ge=1)]
@@ -205,6 +207,67 @@ class Delivery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 86400
 
 
+class Accounts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What accounts may hold; `postroad account quota` sets it for one."""
+
+    storage_octets: Annotated[
+        int, Meta(ge=0, le=1 << 60, description="Mail of one account, in octets. 0: no limit.")
+    ] = 0
+    messages: Annotated[
+        int, Meta(ge=0, le=1 << 40, description="Messages of one account. 0: no limit.")
+    ] = 0
+    mailboxes: Annotated[
+        int, Meta(ge=0, le=10_000, description="Mailboxes of one account. 0: no limit of yours.")
+    ] = 0
+    keep_removed_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3650,
+            description="How long mail that was expunged or deleted can be brought back "
+            "(`postroad account undelete`). It counts for no limit. 0: it goes with the next "
+            "sweep, within some hours.",
+        ),
+    ] = 14
+
+
+class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How mail lies on the disk. Read at start."""
+
+    dictionary: Annotated[
+        bool,
+        Meta(
+            description="Learn once, when there is enough mail, what small messages have in "
+            "common, and compress new ones with it: to half the size, for the same time."
+        ),
+    ] = True
+    compact_below_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="A pack of which less than this is live is rewritten while the server "
+            "runs. 0: never by itself (`postroad packs compact` does it).",
+        ),
+    ] = 60
+    compact_octets_per_second: Annotated[
+        int, Meta(ge=1 << 16, description="Reading and writing of that, together.")
+    ] = 8 << 20
+    compact_age_s: Annotated[
+        int, Meta(ge=60, description="A pack that changed within this time is left alone.")
+    ] = 3600
+    master_key: Annotated[
+        str,
+        Meta(
+            description="The key of the keys of encrypted accounts: a file (made by `postroad "
+            "account encrypt key`), `credential:NAME` for one that systemd hands over "
+            "(LoadCredential=), or `env:NAME` for the name of an environment variable that holds "
+            "it. Empty: no account is encrypted. Keep a copy elsewhere: without it their mail is "
+            "lost."
+        ),
+    ] = ""
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bounds an operator may set; the others are in docs/limits.md with their reasons."""
 
@@ -251,6 +314,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     oauth: OAuth = OAuth()
     dns: DNS = DNS()
     delivery: Delivery = Delivery()
+    accounts: Accounts = Accounts()
+    storage: Storage = Storage()
     limits: Limits = Limits()
     log: Log = Log()
 
@@ -431,3 +496,7 @@ def _absolute(config: Config, folder: Path) -> Config:
             config.oauth, client_secret_file=_below(folder, config.oauth.client_secret_file)
         ),
     )
+
+
+def _key_path(source: str, folder: Path) -> str:
+    return source if not source or source.startswith(KEY_SOURCES) else str(folder / source)

@@ -25,7 +25,9 @@ from postroad.app.crew import Crew, LocalCrew
 from postroad.app.housekeeping import keep_house
 from postroad.app.logs import ServerLog
 from postroad.app.loop import raise_descriptor_limit, run_loop
+from postroad.app.master_key import check_keys
 from postroad.app.notify import notify, notify_reloading
+from postroad.app.pack_keeping import PackKeeper
 from postroad.app.preload import preload
 from postroad.app.sockets import CannotStart, Sockets, bind_all, close_all, drop_privileges
 from postroad.app.wiring import (
@@ -33,6 +35,7 @@ from postroad.app.wiring import (
     ReloadFailed,
     certificate_of,
     needs_restart,
+    quota_defaults,
     server_secret,
 )
 from postroad.database.local import LocalDatabase
@@ -150,15 +153,22 @@ class Server:
         self._reload_again = False
         self._supervisor = supervisor
         self._crew: Crew | None = None
+        self._database: LocalDatabase | None = None
+
+    def _keep_removed_days(self) -> int:
+        return self._config.accounts.keep_removed_days
 
     async def run(self) -> int:
         """Raises: CannotStart, StateError, Unavailable."""
         self._listen_to_signals()
         database = await self._open()
         stored = StoreServer(database, self._log)
-        keeping: asyncio.Task[None] | None = None
+        keeping: list[asyncio.Task[None]] = []
         try:
+            check_keys(self._config.storage.master_key, database)
             await stored.start()
+            await database.submit(quota_defaults(self._config))
+            self._database = database
             secret = server_secret(self._config.data_dir)
             crew: Crew
             if self._supervisor is not None:
@@ -170,14 +180,19 @@ class Server:
                 )
             await crew.start()
             self._crew = crew
-            keeping = asyncio.create_task(keep_house(database, self._log))
+            keeper = PackKeeper(database, self._config.storage, self._log)
+            keeping = [
+                asyncio.create_task(keep_house(database, self._log, self._keep_removed_days)),
+                asyncio.create_task(keeper.run()),
+            ]
             if not self._stop.is_set():
                 self._announce()
                 await self._stop.wait()
             return await self._drain(crew)
         finally:
-            if keeping is not None:
-                keeping.cancel()
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
             await stored.close()
             await database.close()
             self._log(ServerStopped(seconds=round(time.monotonic() - self._began, 1)))
@@ -272,12 +287,17 @@ class Server:
             self._log(ReloadFailed(why=str(error)))
             return
         left = needs_restart(self._config, new)
-        new = msgspec.structs.replace(new, server=self._config.server, listen=self._config.listen)
+        old = self._config
+        new = msgspec.structs.replace(
+            new, server=old.server, listen=old.listen, storage=old.storage
+        )
         try:
             await crew.reload(self._config, new)
         except (OSError, ValueError) as error:
             self._log(ReloadFailed(why=str(error)))
             return
+        if self._database is not None:
+            await self._database.submit(quota_defaults(new))
         self._config = new
         self._log.configure(new.log)
         self._log(ConfigurationReloaded(needs_restart=left))

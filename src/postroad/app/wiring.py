@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from postroad.app.config import Config, parse_nameserver
+from postroad.app.master_key import keys_of
 from postroad.app.sockets import Sockets
 from postroad.database.contract import Database
 from postroad.directory.reading import MailDirectory
@@ -32,7 +33,9 @@ from postroad.service.site import Site, TLSContexts, Tokens
 from postroad.service.smtpd import SMTPService
 from postroad.service.submission import SubmissionService
 from postroad.store.blobs import BlobStore
+from postroad.store.gate import Gate
 from postroad.store.mailboxes import MailStore
+from postroad.store.quota import NO_LIMIT, SetQuotaDefaults
 from postroad.trace import Event, Trace
 
 SECRET_FILE = "secret.key"
@@ -131,12 +134,16 @@ def server_secret(data_dir: Path) -> Secret:
 
 
 def build_site(config: Config, database: Database, secret: Secret, trace: Trace) -> Site:
-    """Raises: OSError, ValueError (certificate), Unavailable (disk)."""
+    """Raises: OSError, ValueError (certificate), Unavailable (disk, master key)."""
+    keys = keys_of(config.storage.master_key, database)
+    blobs = BlobStore.open(
+        config.data_dir, keys=keys, learnt=config.storage.dictionary, remembers=True
+    )
     site = Site(
         hostname=config.server.hostname,
-        database=database,
+        database=Gate(database, blobs, keys),
         directory=MailDirectory(database, config.server.hostname),
-        store=MailStore(database, BlobStore.open(config.data_dir)),
+        store=MailStore(database, blobs, keys),
         queue=MailQueue(database),
         resolver=resolver_of(config),
         dialer=NetDialer(sources_of(config)),
@@ -149,6 +156,16 @@ def build_site(config: Config, database: Database, secret: Secret, trace: Trace)
     site.tokens = tokens_of(config, site.clock)
     apply_settings(site, config)
     return site
+
+
+def quota_defaults(config: Config) -> SetQuotaDefaults:
+    """What holds for accounts without limits of their own, for the database to know."""
+    accounts = config.accounts
+    return SetQuotaDefaults(
+        octets_max=accounts.storage_octets or NO_LIMIT,
+        messages_max=accounts.messages or NO_LIMIT,
+        mailboxes_max=accounts.mailboxes or NO_LIMIT,
+    )
 
 
 def apply_settings(site: Site, config: Config) -> None:
@@ -174,7 +191,9 @@ def reload_site(site: Site, old: Config, new: Config) -> None:
 
 
 def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
-    return tuple(name for name in ("server", "listen") if getattr(old, name) != getattr(new, name))
+    return tuple(
+        name for name in ("server", "listen", "storage") if getattr(old, name) != getattr(new, name)
+    )
 
 
 def _build_service(name: str, site: Site) -> Service:

@@ -33,7 +33,7 @@ CONTENT_COLUMNS = "blob, head, sent, envelope, body, bodystructure, structure, p
 RANGES_MAX = 1000
 """Above it one statement that looks each UID up is cheaper than one for each range."""
 
-_PICKED = (
+PICKED = (
     "CREATE TEMP TABLE IF NOT EXISTS picked (uid INTEGER PRIMARY KEY, flags INTEGER,"
     " keywords BLOB, internal_date INTEGER, size INTEGER, heap INTEGER, saved INTEGER)"
 )
@@ -60,7 +60,7 @@ class Sums:
 
 def pick(tx: Transaction, account: int, mailbox: int, uids: Ranges | None) -> Sums:
     """Picks the messages of these UIDs (None: all)."""
-    tx.execute(_PICKED)
+    tx.execute(PICKED)
     tx.execute("DELETE FROM picked")
     ranges = ((1, UID_MAX),) if uids is None else UIDSet.of_ranges(uids).ranges
     for low, high in ranges:
@@ -157,7 +157,8 @@ def _give_contents(tx: Transaction, owner: int) -> None:
         (newest[0] if newest else 0,),
     )
     tx.execute(
-        f"INSERT INTO content (heap, account, {CONTENT_COLUMNS}) SELECT g.fresh, ?,"
+        f"INSERT INTO content (heap, account, origin, {CONTENT_COLUMNS}) SELECT g.fresh, ?,"
+        " CASE c.origin WHEN 0 THEN c.heap ELSE c.origin END,"
         f" {CONTENT_COLUMNS} FROM given AS g JOIN content AS c ON c.heap = g.heap ORDER BY g.fresh",
         (owner,),
     )

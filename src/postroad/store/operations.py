@@ -13,6 +13,7 @@ from postroad.mail.rights import FLAG_RIGHTS, flags_allowed
 from postroad.store import changing, moving, tree
 from postroad.store.quota import SetQuota, SetQuotaDefaults
 from postroad.store.removed import ForgetRemoved
+from postroad.store.undelete import Undelete
 from postroad.store.values import (
     Appended,
     Content,
@@ -326,4 +327,5 @@ __all__ = [
     "StoreFlags",
     "Subscribe",
     "Transaction",
+    "Undelete",
 ]

@@ -6,6 +6,7 @@ when a message is expunged; that is left to the sweep, in steps that others can 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -82,9 +83,10 @@ def accounts_with_removed(database: Database, before: int) -> Iterator[int]:
             yield account
 
 
-async def forget_removed(database: Database, before: int) -> int:
+async def forget_removed(database: Database, before: int, *, pause_s: float = 0.0) -> int:
     """All that was removed before a moment, of every account; returns how many messages.
 
+    pause_s: between two units of work.
     Raises: Unavailable; what was done until then stays done.
     """
     count = 0
@@ -92,6 +94,7 @@ async def forget_removed(database: Database, before: int) -> int:
         while True:
             (gone,) = await database.submit(ForgetRemoved(account=account, before=before))
             count += gone
+            await asyncio.sleep(pause_s)
             if gone < FORGOTTEN_AT_ONCE:
                 break
     return count

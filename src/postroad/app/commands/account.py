@@ -1,4 +1,4 @@
-"""postroad account add | list | password | remove"""
+"""postroad account add | list | password | quota | undelete | remove"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from postroad.app.commands import account_quota, account_undelete
 from postroad.app.terminal import (
     Failure,
     config_option,
@@ -34,6 +35,10 @@ generate_option = click.option(
 @click.group(name="account")
 def command() -> None:
     """The people (and programs) who have a mailbox."""
+
+
+command.add_command(account_quota.command)
+command.add_command(account_undelete.command)
 
 
 @command.command(
