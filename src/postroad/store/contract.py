@@ -125,11 +125,8 @@ class Store(Protocol):
         ...
 
     def annotations(self, account: int, mailbox: int, reader: int) -> dict[str, bytes]:
-        """/shared annotations and the reader's /private ones; see `store.metadata`."""
-        ...
-
-    def annotations_of(self, user: int) -> dict[tuple[int, int], dict[str, bytes]]:
-        """The same for many mailboxes at once: all of the user's own, by (account, mailbox)."""
+        """/shared annotations and the reader's /private ones, by entry; mailbox 0: the server's,
+        where account is 0 (the site) or the reader's own."""
         ...
 
     def quota(self, account: int) -> Quota | None:

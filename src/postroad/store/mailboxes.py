@@ -14,9 +14,12 @@ import msgspec
 from postroad.database.contract import Database, Row
 from postroad.mail.uidset import UIDSet
 from postroad.store.contract import Blobs
+from postroad.store.keys import Keys
+from postroad.store.metadata import MetadataReading
 from postroad.store.names import canonical
 from postroad.store.quota import QUOTA, Quota, quota_of
 from postroad.store.rows import message_row
+from postroad.store.sealing import opened_rows
 from postroad.store.selected import SelectedReads, as_json, windows
 from postroad.store.shared_reading import SharedReading
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Vanished, Want
@@ -41,6 +44,7 @@ _COLUMNS: dict[Want, tuple[str, ...]] = {
     Want.OCTETS: ("blob", "head", "structure"),
     Want.PREVIEW: ("preview",),
     Want.SENT: ("sent",),
+    Want.ORIGIN: ("origin",),
 }
 _HEAP_COLUMNS = (
     "envelope",
@@ -52,6 +56,7 @@ _HEAP_COLUMNS = (
     "structure",
     "preview",
     "sent",
+    "origin",
 )
 """In the order of `MessageRow`'s fields."""
 
@@ -74,8 +79,8 @@ def _select(want: Want, which: str) -> str:
     return f"{base}, {columns} FROM message AS m CROSS JOIN content AS c ON c.heap = m.heap{where}"
 
 
-_SELECT = tuple(_select(Want(bits), _SPAN) for bits in range(128))
-_LISTED = tuple(_select(Want(bits), _LIST) for bits in range(128))
+_SELECT = tuple(_select(Want(bits), _SPAN) for bits in range(256))
+_LISTED = tuple(_select(Want(bits), _LIST) for bits in range(256))
 
 
 def _mailbox(row: Row) -> Mailbox:
@@ -96,9 +101,11 @@ def _mailbox(row: Row) -> Mailbox:
     )
 
 
-class MailStore(SelectedReads, SharedReading):
-    def __init__(self, database: Database, blobs: Blobs) -> None:
+class MailStore(SelectedReads, SharedReading, MetadataReading):
+    def __init__(self, database: Database, blobs: Blobs, keys: Keys | None = None) -> None:
+        """keys: None where no account is encrypted."""
         self._database = database
+        self._keys = keys
         self.blobs = blobs
 
     def mailboxes(self, account: int) -> list[Mailbox]:
@@ -142,6 +149,14 @@ class MailStore(SelectedReads, SharedReading):
 
     def messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
+    ) -> Iterator[list[MessageRow]]:
+        found = self._messages(account, mailbox, uids, want, slice)
+        if self._keys is None or not want or self._keys.cipher(account) is None:
+            return found
+        return opened_rows(found, self._keys)
+
+    def _messages(
+        self, account: int, mailbox: int, uids: UIDSet, want: Want, slice: int
     ) -> Iterator[list[MessageRow]]:
         sql, listed = _SELECT[want], _LISTED[want]
         execute = self._database.execute

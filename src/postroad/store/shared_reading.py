@@ -20,8 +20,7 @@ COLUMNS = (
     " m.unseen, m.deleted, m.size, m.first_recent, m.special_use"
 )
 _TENANT = (
-    "(SELECT d.tenant FROM account AS a JOIN domain AS d ON d.name = a.domain"
-    " WHERE a.account = ?1)"
+    "(SELECT d.tenant FROM account AS a JOIN domain AS d ON d.name = a.domain WHERE a.account = ?1)"
 )
 _SHARED = (
     f"SELECT {COLUMNS}, o.address, coalesce(p.label, ''), x.negative, x.rights FROM"

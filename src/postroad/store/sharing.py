@@ -153,9 +153,7 @@ def inherit(tx: Transaction, account: int, mailbox: int, name: str) -> None:
             return
     row = tx.first("SELECT tenant, rights FROM public_account WHERE account = ?", (account,))
     if row is not None and row[1]:
-        tx.execute(
-            "INSERT INTO access VALUES (?, ?, ?, 0, ?, ?)", (account, mailbox, ANYONE, *row)
-        )
+        tx.execute("INSERT INTO access VALUES (?, ?, ?, 0, ?, ?)", (account, mailbox, ANYONE, *row))
 
 
 # -- public accounts and administrators ---------------------------------------------------------

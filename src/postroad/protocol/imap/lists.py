@@ -1,26 +1,31 @@
 """LIST, also extended, and LSUB.
 
-Source: RFC 3501 §6.3.8-9, RFC 5258 §3 and §6, RFC 5819 §2 (STATUS), RFC 6154 §2 (SPECIAL-USE).
+Source: RFC 3501 §6.3.8-9, RFC 5258 §3 and §6, RFC 5819 §2 (STATUS), RFC 6154 §2 (SPECIAL-USE),
+RFC 8440 §3 (MYRIGHTS), RFC 9590 §3 (METADATA).
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from postroad.mail import limits
 from postroad.mail.errors import ProtocolError
 from postroad.protocol.imap.commands import Command
 from postroad.protocol.imap.mailboxes import status_items
+from postroad.protocol.imap.metadata import entry_names
 from postroad.protocol.imap.names import SEPARATOR, canonical, decode_utf7
 from postroad.protocol.imap.scanner import BadMailboxName, Scanner
 
 PATTERNS_MAX = 20
 """Of one LIST; each is tried on every mailbox."""
-PATTERN_CHARACTERS_MAX = 2 * limits.MAILBOX_NAME_OCTETS_MAX
-"""No name is longer; wildcards may stand beside each character."""
+PATTERN_CHARACTERS_MAX = 2 * (limits.MAILBOX_NAME_OCTETS_MAX + 400)
+"""No name is longer, that of another's mailbox with his address before it; wildcards may stand
+beside each character."""
 _SELECTIONS = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
-_RETURNS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
+_RETURNS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS"))
 _RUNS = re.compile(r"[*%]*\*[*%]*|%+")
 
 
@@ -29,7 +34,8 @@ class List(Command):
     """selections, returns: option words in capitals.
 
     extended: the command had options, so names are told by the rules of RFC 5258.
-    status: items wanted by RETURN (STATUS (...)), empty for none.
+    status: items wanted by RETURN (STATUS (...)), empty for none. metadata: entries wanted, in
+    lower case and as written.
     """
 
     reference: str
@@ -38,6 +44,7 @@ class List(Command):
     returns: frozenset[bytes] = frozenset()
     status: tuple[bytes, ...] = ()
     extended: bool = False
+    metadata: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +53,18 @@ class LSub(Command):
     pattern: str
 
 
-def _decoded(octets: bytes) -> str:
+def _decoded(scan: Scanner, octets: bytes) -> str:
+    """With UTF-8 enabled names are NFC, so patterns are too (RFC 9051 §5.1)."""
     try:
+        if scan.utf8:
+            return unicodedata.normalize("NFC", octets.decode("utf-8"))
         return decode_utf7(octets)
     except ValueError as error:
         raise BadMailboxName(f"Mailbox pattern: {error}") from error
 
 
 def _reference(scan: Scanner) -> str:
-    return _decoded(scan.astring("A reference name"))
+    return _decoded(scan, scan.astring("A reference name"))
 
 
 def _options(scan: Scanner, known: frozenset[bytes]) -> frozenset[bytes]:
@@ -69,10 +79,15 @@ def _options(scan: Scanner, known: frozenset[bytes]) -> frozenset[bytes]:
     return frozenset(options)
 
 
-def _returns(scan: Scanner) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+_Returns: TypeAlias = tuple[frozenset[bytes], tuple[bytes, ...], tuple[tuple[str, bytes], ...]]
+
+
+def _returns(scan: Scanner) -> _Returns:
+    """Option words, items of STATUS, entries of METADATA."""
     scan.expect(b"(", "A list of options")
     options: set[bytes] = set()
     status: tuple[bytes, ...] = ()
+    metadata: tuple[tuple[str, bytes], ...] = ()
     first = True
     while not scan.skip(b")"):
         if not first:
@@ -82,11 +97,14 @@ def _returns(scan: Scanner) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
         if option == b"STATUS":
             scan.space()
             status = status_items(scan)
+        elif option == b"METADATA":
+            scan.space()
+            metadata = entry_names(scan)
         elif option in _RETURNS:
             options.add(option)
         else:
             raise ProtocolError("The option is not known")
-    return frozenset(options), status
+    return frozenset(options), status, metadata
 
 
 def parse_list(tag: bytes, scan: Scanner, uid: bool) -> List:
@@ -105,29 +123,30 @@ def parse_list(tag: bytes, scan: Scanner, uid: bool) -> List:
     if scan.skip(b"("):
         extended = True
         while not patterns or scan.skip(b" "):
-            patterns.append(_decoded(scan.pattern()))
+            patterns.append(_decoded(scan, scan.pattern()))
             if len(patterns) > PATTERNS_MAX:
                 raise ProtocolError("Too many patterns")
         scan.expect(b")", "A closing parenthesis")
     else:
-        patterns.append(_decoded(scan.pattern()))
+        patterns.append(_decoded(scan, scan.pattern()))
     returns: frozenset[bytes] = frozenset()
     status: tuple[bytes, ...] = ()
+    metadata: tuple[tuple[str, bytes], ...] = ()
     if scan.skip(b" ") and not scan.at_end:
         extended = True
         if scan.word("RETURN") != b"RETURN":
             raise ProtocolError("RETURN expected")
         scan.space()
-        returns, status = _returns(scan)
+        returns, status, metadata = _returns(scan)
     scan.end()
-    return List(tag, reference, tuple(patterns), selections, returns, status, extended)
+    return List(tag, reference, tuple(patterns), selections, returns, status, extended, metadata)
 
 
 def parse_lsub(tag: bytes, scan: Scanner, uid: bool) -> LSub:
     scan.space()
     reference = _reference(scan)
     scan.space()
-    pattern = _decoded(scan.pattern())
+    pattern = _decoded(scan, scan.pattern())
     scan.end()
     return LSub(tag, reference, pattern)
 

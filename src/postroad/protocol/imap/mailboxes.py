@@ -1,21 +1,39 @@
 """SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, STATUS.
 
 Source: RFC 3501 §6.3, RFC 4466 §2.1-2.3 (parameters), RFC 6154 §3 (USE), RFC 7162 §3.1.8
-(CONDSTORE), §3.1.7 and RFC 8438, RFC 7889, RFC 9051 §6.3.11 (status items).
+(CONDSTORE), §3.2.5 (QRESYNC), §3.1.7 and RFC 8438, RFC 7889, RFC 8474 §4.2, RFC 9051 §6.3.11,
+RFC 9208 §4.1.4 (status items).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from postroad.mail.errors import ProtocolError
 from postroad.protocol.imap.commands import Command
-from postroad.protocol.imap.scanner import Scanner
+from postroad.protocol.imap.scanner import MODSEQ_MAX, Scanner
+from postroad.protocol.imap.sequence import SequenceSet
+
+_CLOSED_SET = re.compile(rb"[0-9:,]+")
 
 STATUS_ITEMS = frozenset(
     (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"HIGHESTMODSEQ")
-    + (b"SIZE", b"DELETED", b"APPENDLIMIT")
+    + (b"SIZE", b"DELETED", b"DELETED-STORAGE", b"APPENDLIMIT", b"MAILBOXID")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """What a client knows of the mailbox that it selects (RFC 7162 §3.2.5).
+
+    known: UIDs; None for all. matches: message numbers and their UIDs, as many of each.
+    """
+
+    uidvalidity: int
+    modseq: int
+    known: SequenceSet | None
+    matches: tuple[SequenceSet, SequenceSet] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,7 @@ class Select(Command):
     mailbox: str
     read_only: bool
     condstore: bool
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +75,57 @@ class Status(Command):
     items: tuple[bytes, ...]
 
 
+def _closed_set(scan: Scanner) -> SequenceSet:
+    """A set without `*`, and no result of a search (RFC 7162 §7, known-uids)."""
+    start = scan.at
+    found = scan.sequence_set()
+    if not _CLOSED_SET.fullmatch(scan.text[start : scan.at]):
+        raise ProtocolError("Numbers expected")
+    return found
+
+
+def _resync(scan: Scanner) -> Resync:
+    """Source: RFC 7162 §7 (select-param)."""
+    scan.expect(b" (", "What is known of the mailbox")
+    uidvalidity = scan.number()
+    scan.space()
+    modseq = scan.number(MODSEQ_MAX)
+    if not uidvalidity or not modseq:
+        raise ProtocolError("UIDVALIDITY and mod-sequence are above 0")
+    known = matches = None
+    if scan.peek(b" ") and not scan.peek(b" ("):
+        scan.space()
+        known = _closed_set(scan)
+    if scan.skip(b" ("):
+        numbers = _closed_set(scan)
+        scan.space()
+        matches = (numbers, _closed_set(scan))
+        if len(matches[0].resolve(0)) != len(matches[1].resolve(0)):
+            raise ProtocolError("As many UIDs as message numbers expected")
+        scan.expect(b")", "A closing parenthesis")
+    scan.expect(b")", "A closing parenthesis")
+    return Resync(uidvalidity, modseq, known, matches)
+
+
 def _select(tag: bytes, scan: Scanner, read_only: bool) -> Select:
     scan.space()
     mailbox = scan.mailbox()
     condstore = False
+    resync: Resync | None = None
     if scan.skip(b" ("):
         while True:
-            if scan.word("A parameter") != b"CONDSTORE":
+            word = scan.word("A parameter")
+            if word == b"CONDSTORE":
+                condstore = True
+            elif word == b"QRESYNC" and resync is None:
+                resync = _resync(scan)
+            else:
                 raise ProtocolError("The parameter is not known")
-            condstore = True
             if scan.skip(b")"):
                 break
             scan.space()
     scan.end()
-    return Select(tag, mailbox, read_only, condstore)
+    return Select(tag, mailbox, read_only, condstore, resync)
 
 
 def parse_select(tag: bytes, scan: Scanner, uid: bool) -> Select:

@@ -14,7 +14,17 @@ from typing import TypeAlias
 
 from postroad.mail import limits
 from postroad.mail.errors import LocalProtocolError, ProtocolError
-from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
+from postroad.protocol.imap import (
+    acl,
+    commands,
+    fetch,
+    lists,
+    mailboxes,
+    messages,
+    metadata,
+    quota,
+    search,
+)
 from postroad.protocol.imap.append import Grammar
 from postroad.protocol.imap.commands import Command
 from postroad.protocol.imap.events import (
@@ -92,6 +102,16 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"SUBSCRIBE": (_AFTER, mailboxes.parse_subscribe),
     b"UNSUBSCRIBE": (_AFTER, mailboxes.parse_unsubscribe),
     b"STATUS": (_AFTER, mailboxes.parse_status),
+    b"SETACL": (_AFTER, acl.parse_setacl),
+    b"DELETEACL": (_AFTER, acl.parse_deleteacl),
+    b"GETACL": (_AFTER, acl.parse_getacl),
+    b"LISTRIGHTS": (_AFTER, acl.parse_listrights),
+    b"MYRIGHTS": (_AFTER, acl.parse_myrights),
+    b"GETMETADATA": (_AFTER, metadata.parse_getmetadata),
+    b"SETMETADATA": (_AFTER, metadata.parse_setmetadata),
+    b"GETQUOTA": (_AFTER, quota.parse_getquota),
+    b"GETQUOTAROOT": (_AFTER, quota.parse_getquotaroot),
+    b"SETQUOTA": (_AFTER, quota.parse_setquota),
     b"LIST": (_AFTER, lists.parse_list),
     b"LSUB": (_AFTER, lists.parse_lsub),
     b"CHECK": (_SELECTED, _plain(commands.Check)),

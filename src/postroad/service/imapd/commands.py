@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from postroad.protocol.imap import acl as acls
 from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
+from postroad.protocol.imap import metadata as annotations
+from postroad.protocol.imap import quota as quotas
 from postroad.protocol.imap.append import Append
 from postroad.protocol.imap.commands import Command
 from postroad.service.imapd import (
+    acl,
     append,
     authenticate,
     capability,
@@ -19,8 +23,10 @@ from postroad.service.imapd import (
     idle,
     login,
     logout,
+    metadata,
     namespace,
     noop,
+    quota,
     select,
     starttls,
     status,
@@ -57,6 +63,16 @@ _TABLE: dict[type[Command], Any] = {
     mailboxes.Rename: naming.rename,
     mailboxes.Subscribe: naming.subscribe,
     mailboxes.Status: status.status,
+    acls.SetACL: acl.setacl,
+    acls.DeleteACL: acl.deleteacl,
+    acls.GetACL: acl.getacl,
+    acls.ListRights: acl.listrights,
+    acls.MyRights: acl.myrights,
+    annotations.GetMetadata: metadata.getmetadata,
+    annotations.SetMetadata: metadata.setmetadata,
+    quotas.GetQuota: quota.getquota,
+    quotas.GetQuotaRoot: quota.getquotaroot,
+    quotas.SetQuota: quota.setquota,
     lists.List: listing.list_,
     lists.LSub: listing.lsub,
     Append: append.append,

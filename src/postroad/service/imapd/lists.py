@@ -1,29 +1,39 @@
 """LIST and LSUB: the tree of mailboxes, and of names that only have children.
 
-Source: RFC 3501 §6.3.8-9, §7.2.2-3; RFC 5258 §3, §4; RFC 5819 §2; RFC 6154 §2.
+Source: RFC 3501 §6.3.8-9, §7.2.2-3; RFC 4314 §4 (`l`); RFC 5258 §3, §4; RFC 5819 §2; RFC 6154
+§2; RFC 8440 §3 (MYRIGHTS); RFC 9051 §6.3.9.7 (OLDNAME); RFC 9590 §3 (METADATA).
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from postroad.protocol.imap.lists import List, LSub, NamePattern
 from postroad.protocol.imap.names import SEPARATOR
 from postroad.service.imapd import places
+from postroad.service.imapd.acl import myrights_response
 from postroad.service.imapd.enable import enable_condstore
+from postroad.service.imapd.metadata import listed_metadata
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session
-from postroad.service.imapd.status import status_response
+from postroad.service.imapd.status import status_of
 from postroad.service.imapd.turns import turn
 
 NAMES_PER_TURN = 200
+THREAD_MAILBOXES_MIN = 300
+"""An account with more is listed on a thread: reading them takes more than a millisecond."""
 
 
 @dataclass(slots=True)
 class _Name:
-    """One name of the tree. place: None when only its children or a subscription exist."""
+    """One name of the tree. place: None when only its children or a subscription exist.
+
+    use: of one's own mailboxes only; that of another's Sent is nothing to me.
+    """
 
     place: Place | None = None
+    use: str = ""
     subscribed: bool = False
     has_children: bool = False
     subscribed_below: bool = False
@@ -39,16 +49,25 @@ def _tree(session: Session) -> dict[str, _Name]:
     """Every mailbox, subscription, and level above one of them; by name, INBOX first."""
     tree: dict[str, _Name] = {}
     for place in places.places(session):
-        tree.setdefault(place.name, _Name()).place = place
+        use = place.mailbox.special_use if place.account == session.user else ""
+        here = tree.setdefault(place.name, _Name())
+        here.place, here.use = place, use
         for above in _ancestors(place.name):
             node = tree.setdefault(above, _Name())
             node.has_children = True
-            node.special_below |= bool(place.mailbox.special_use)
+            node.special_below |= bool(use)
     for name in places.subscriptions(session):
         tree.setdefault(name, _Name()).subscribed = True
         for above in _ancestors(name):
             tree.setdefault(above, _Name()).subscribed_below = True
     return dict(sorted(tree.items(), key=lambda item: (item[0] != "INBOX", item[0])))
+
+
+async def _grown(session: Session) -> dict[str, _Name]:
+    quota = session.site.store.quota(session.user)
+    if quota is not None and quota.mailboxes > THREAD_MAILBOXES_MIN:
+        return await asyncio.to_thread(_tree, session)
+    return _tree(session)
 
 
 def _line(
@@ -69,7 +88,7 @@ async def list_(session: Session, command: List) -> Answer:
     if b"HIGHESTMODSEQ" in command.status:
         enable_condstore(session)
     patterns = [NamePattern(command.reference, text) for text in command.patterns if text]
-    for count, (name, node) in enumerate(_tree(session).items(), 1):
+    for count, (name, node) in enumerate((await _grown(session)).items(), 1):
         if not count % NAMES_PER_TURN:
             await turn()
         if not any(pattern.matches(name) for pattern in patterns):
@@ -77,12 +96,24 @@ async def list_(session: Session, command: List) -> Answer:
         selected, below = _selection(command, node)
         if not selected and not below:
             continue
-        session.put(_line(session, b"LIST", _attributes(command, node), name, below))
-        if command.status and node.place is not None and selected:
-            session.put(status_response(session, node.place, command.status))
+        attributes = _attributes(command, node, extended=command.extended or session.rev2)
+        session.put(_line(session, b"LIST", attributes, name, below))
+        if node.place is not None and selected:
+            await _returned(session, command, node.place)
         if session.is_full:
             await session.flush()
     return Answer("Done")
+
+
+async def _returned(session: Session, command: List, place: Place) -> None:
+    """What was asked for beside the names, of mailboxes that exist; what the user may not know
+    is left out."""
+    if b"MYRIGHTS" in command.returns:
+        session.put(myrights_response(session, place))
+    if command.status and place.allows("r"):
+        session.put(await status_of(session, place, command.status))
+    if command.metadata:
+        session.put(*listed_metadata(session, place, command.metadata))
 
 
 def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
@@ -92,8 +123,7 @@ def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
     by_use = b"SPECIAL-USE" in wanted
     if not by_subscription and not by_use:
         return node.place is not None or node.has_children, b""
-    use = node.place is not None and bool(node.place.mailbox.special_use)
-    selected = (not by_subscription or node.subscribed) and (not by_use or use)
+    selected = (not by_subscription or node.subscribed) and (not by_use or bool(node.use))
     if b"RECURSIVEMATCH" not in wanted:
         return selected, b""
     found = []
@@ -104,18 +134,24 @@ def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
     return selected, b' ("CHILDINFO" (%b))' % b" ".join(found) if found else b""
 
 
-def _attributes(command: List, node: _Name) -> list[bytes]:
+def _attributes(command: List, node: _Name, *, extended: bool) -> list[bytes]:
     """Children and uses are told unasked too: RFC 3348 §3, RFC 6154 §2 allow it."""
     attributes = []
     if node.place is None:
-        attributes.append(b"\\NonExistent" if command.extended else b"\\Noselect")
+        attributes.append(b"\\NonExistent" if extended else b"\\Noselect")
     attributes.append(b"\\HasChildren" if node.has_children else b"\\HasNoChildren")
     asked = b"SUBSCRIBED" in command.selections or b"SUBSCRIBED" in command.returns
     if asked and node.subscribed:
         attributes.append(b"\\Subscribed")
-    if node.place is not None and node.place.mailbox.special_use:
-        attributes.append(node.place.mailbox.special_use.encode("ascii"))
+    if node.use:
+        attributes.append(node.use.encode("ascii"))
     return attributes
+
+
+def renamed(session: Session, name: str, old: str) -> bytes:
+    """That a mailbox which the client calls `old` is `name` now (RFC 9051 §6.3.9.7)."""
+    extended = b' ("OLDNAME" (%b))' % session.mailbox_name(old)
+    return _line(session, b"LIST", [], name, extended)
 
 
 async def lsub(session: Session, command: LSub) -> Answer:
@@ -124,7 +160,7 @@ async def lsub(session: Session, command: LSub) -> Answer:
         session.put(b'* LSUB (\\Noselect) "/" ""\r\n')
         return Answer("Done")
     pattern = NamePattern(command.reference, command.pattern)
-    for name, node in _tree(session).items():
+    for name, node in (await _grown(session)).items():
         implied = node.subscribed_below and command.pattern.endswith("%")
         if not (node.subscribed or implied) or not pattern.matches(name):
             continue

@@ -1,61 +1,69 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE and UNSUBSCRIBE.
 
-Source: RFC 3501 §6.3.3-7, RFC 6154 §3 (USE), RFC 5530 §3.
+With UTF-8 enabled names are kept in NFC; a client that wrote another form is told.
+Source: RFC 3501 §6.3.3-7, RFC 4314 §4 (`k`, `x`), RFC 6154 §3 (USE), RFC 8474 §4.1 (MAILBOXID),
+RFC 5530 §3, RFC 9051 §5.1, §6.3.9.7 (OLDNAME).
 """
 
 from __future__ import annotations
 
-from postroad.mail import limits
+import unicodedata
+
 from postroad.mail.errors import Fault, StateError
 from postroad.protocol.imap.mailboxes import Create, Delete, Rename, Subscribe
 from postroad.protocol.imap.names import SEPARATOR
 from postroad.service.imapd import places
+from postroad.service.imapd.lists import renamed
+from postroad.service.imapd.objectid import mailbox_id
 from postroad.service.imapd.session import Answer, Session, no
+from postroad.service.imapd.uses import known_use
 from postroad.store import operations
-from postroad.store.values import unix
-
-_USES = {
-    use.lower(): use
-    for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
-}
-_VIRTUAL = ("\\All", "\\Flagged")
-"""Uses that would be a view over other mailboxes; none of ours is one."""
+from postroad.store.values import Mailbox, unix
 
 
-def new_name(name: str) -> str:
+def new_name(session: Session, name: str) -> str:
     """A name to be created: a separator at its end says only that children will come.
 
-    Raises: StateError.
+    Raises: StateError. How long it may be is the store's to say.
     """
     name = name.removesuffix(SEPARATOR)
+    if session.utf8:
+        name = unicodedata.normalize("NFC", name)
     if not name or not all(name.split(SEPARATOR)):
         raise StateError(Fault.CANNOT, "Every level of a mailbox name needs a name")
-    if len(name.encode()) > limits.MAILBOX_NAME_OCTETS_MAX:
-        raise StateError(Fault.LIMIT, "The mailbox name is too long")
-    if name.count(SEPARATOR) >= limits.MAILBOX_DEPTH_MAX:
-        raise StateError(Fault.LIMIT, "The mailbox name has too many levels")
     if "*" in name or "%" in name:
         raise StateError(Fault.CANNOT, "A mailbox name cannot hold * or %")
     return name
 
 
+def _tell_name(session: Session, name: str, written: str) -> None:
+    """RFC 9051 §6.3.4: the name was put into another form."""
+    if session.utf8 and name != written.removesuffix(SEPARATOR):
+        session.put(renamed(session, name, written.removesuffix(SEPARATOR)))
+
+
 async def create(session: Session, command: Create) -> Answer:
     use = ""
     if command.use:
-        found = _USES.get(command.use[0].decode("ascii").lower())
-        if found is None or found in _VIRTUAL or len(command.use) > 1:
+        found = known_use(command.use[0].decode("ascii"))
+        if found is None or len(command.use) > 1:
             return no("A mailbox cannot be created for this use", b"USEATTR")
         use = found
     site = session.site
-    account, name = places.home(session, new_name(command.mailbox))
+    name = new_name(session, command.mailbox)
+    account, theirs = places.home(session, name)
+    if use and account != session.user:
+        return no("The use of a mailbox is its owner's to set", b"USEATTR")
     if use and any(mailbox.special_use == use for mailbox in site.store.mailboxes(account)):
         return no("Another mailbox has this use", b"USEATTR")
-    await site.database.submit(
+    [made] = await site.database.submit(
         operations.CreateMailbox(
-            account=account, name=name, special_use=use, now=unix(site.clock.now())
+            account=account, name=theirs, special_use=use, now=unix(site.clock.now())
         )
     )
-    return Answer("Created")
+    assert isinstance(made, Mailbox), "the operation says so"
+    _tell_name(session, name, command.mailbox)
+    return Answer("Created", b"MAILBOXID (%b)" % mailbox_id(made))
 
 
 async def delete(session: Session, command: Delete) -> Answer:
@@ -75,9 +83,11 @@ async def delete(session: Session, command: Delete) -> Answer:
 
 
 async def rename(session: Session, command: Rename) -> Answer:
+    """With all below it, within one owner's mailboxes; the client hears of it as others would."""
     site = session.site
     place = places.need(session, command.mailbox.removesuffix(SEPARATOR), "x")
-    account, to = places.home(session, new_name(command.to))
+    name = new_name(session, command.to)
+    account, to = places.home(session, name)
     if account != place.account:
         return no("A mailbox cannot change its owner", b"CANNOT")
     await site.database.submit(
@@ -88,12 +98,18 @@ async def rename(session: Session, command: Rename) -> Answer:
             now=unix(site.clock.now()),
         )
     )
+    if session.rev2 and place.mailbox.name != "INBOX":
+        session.put(renamed(session, name, command.mailbox.removesuffix(SEPARATOR)))
+    else:
+        _tell_name(session, name, command.to)
     return Answer("Renamed")
 
 
 async def subscribe(session: Session, command: Subscribe) -> Answer:
     """The mailbox need not exist any more (RFC 3501 §6.3.6), but it must be a name."""
-    name = new_name(command.mailbox) if command.subscribed else command.mailbox
+    name = command.mailbox
+    if command.subscribed:
+        name = new_name(session, name)
     await session.site.database.submit(
         operations.Subscribe(account=session.user, name=name, subscribed=command.subscribed)
     )
