@@ -17,6 +17,7 @@ COMMANDS = {
     "queue": "Mail on its way to other servers.",
     "message": "What became of a message.",
     "config": "The configuration file.",
+    "packs": "The files that hold the octets of messages.",
     "verify": "Check every checksum and reference of the stored mail.",
     "lab": "A simulated internet with two domains, to try things out.",
     "completion": "Completion of commands for your shell.",

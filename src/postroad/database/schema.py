@@ -30,6 +30,7 @@ ACCOUNT_TABLES = (
     "seen",
     "reader",
     "annotation",
+    "url_key",
     "search_block",
     "search_mark",
     "search_account",
@@ -42,6 +43,7 @@ MAILBOX_TABLES = ("message", "expunged", "keyword", "mailbox") + (
     "seen",
     "reader",
     "annotation",
+    "url_key",
     "search_mark",
 )
 """Those with (account, mailbox) first in their key: what goes when a mailbox goes."""
@@ -51,6 +53,7 @@ GUEST_ROWS = (
     " AND (account, mailbox) IN (SELECT account, mailbox FROM reader WHERE reader = ?1)",
     "DELETE FROM reader WHERE reader = ?",
     "DELETE FROM annotation WHERE reader = ?",
+    "DELETE FROM url_key WHERE reader = ?",
 )
 """What an account has with others: goes too when the account goes."""
 

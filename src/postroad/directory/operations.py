@@ -180,6 +180,11 @@ class RemoveAccount(Operation[int], frozen=True, kw_only=True):
             " ON CONFLICT DO UPDATE SET uidvalidity = excluded.uidvalidity",
             (self.account,),
         )
+        # The key first, and over itself: whatever else is left of the account cannot be read.
+        tx.execute(
+            "UPDATE account_key SET wrapped = zeroblob(length(wrapped)) WHERE account = ?",
+            (self.account,),
+        )
         messages = 0
         for table in ACCOUNT_TABLES:
             tx.execute(f"DELETE FROM {table} WHERE account = ?", (self.account,))

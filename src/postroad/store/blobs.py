@@ -30,7 +30,7 @@ from postroad.mail import limits
 from postroad.mail.errors import Unavailable
 from postroad.store.appending import PackAppender, keep_file
 from postroad.store.drafts import BlobDraft
-from postroad.store.keys import Cipher, Keys, NoKey
+from postroad.store.keys import Cipher, Keys, NoKey, account_of_record
 from postroad.store.records import Records
 from postroad.store.sealed_files import (
     SUFFIX,
@@ -217,6 +217,18 @@ class BlobStore:
             # The descriptor may have been closed by another thread, or be of a pack that is gone.
             self._let_go(ref.pack)
             return check_record(_pread(self._pack(ref.pack), ref.stored, ref.offset), ref)
+
+    def owner(self, blob: BlobRef) -> int:
+        """The account whose key opens the blob; 0 when it is not sealed. Raises: Unavailable."""
+        with _named(blob):
+            ref = parse_ref(blob)
+            if isinstance(ref, FileRef):
+                if not is_sealed(ref.name):
+                    return 0
+                with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
+                    return SealedFile.account(file.fileno())
+            kind, stored, _ = self.record(ref)
+            return account_of_record(stored) if kind == SEALED else 0
 
     def _pack(self, pack: int) -> int:
         """A descriptor of the pack; the least used are closed, and those of packs that are gone."""

@@ -58,15 +58,23 @@ def _sealed(view: memoryview, head: bytes, key: AESGCM) -> Iterator[bytes]:
         yield key.encrypt(_NONCE.pack(number, number == last), chunk, head)
 
 
+def _head(fd: int) -> tuple[bytes, int, bytes]:
+    """(all of it, account, salt)"""
+    head = os.pread(fd, _HEAD.size, 0)
+    if len(head) != _HEAD.size or head[:4] != MAGIC:
+        raise Damaged("it is no sealed file")
+    _, account, salt = _HEAD.unpack(head)
+    return head, account, salt
+
+
 class SealedFile:
     """One open file. Raises Damaged, NoKey, OSError."""
 
     def __init__(self, fd: int, octets: int, keys: Keys | None) -> None:
-        head = os.pread(fd, _HEAD.size, 0)
+        head, account, salt = _head(fd)
         body = octets - _HEAD.size
-        if len(head) != _HEAD.size or head[:4] != MAGIC or body < TAG_OCTETS:
+        if body < TAG_OCTETS:
             raise Damaged("it is no sealed file")
-        _, account, salt = _HEAD.unpack(head)
         cipher = None if keys is None else keys.cipher(account)
         if cipher is None:
             raise NoKey(f"it is sealed, and the key of account {account} is not here")
@@ -76,6 +84,11 @@ class SealedFile:
         self._last = (body - 1) // _SEALED_CHUNK
         self.size = body - (self._last + 1) * TAG_OCTETS
         """Octets of the message."""
+
+    @staticmethod
+    def account(fd: int) -> int:
+        """Whose it is. Raises: Damaged, OSError."""
+        return _head(fd)[1]
 
     def read(self, start: int, stop: int) -> bytes:
         stop = min(stop, self.size)

@@ -154,14 +154,18 @@ class Encrypt(Operation[None], frozen=True, kw_only=True):
 
 
 class Recheck(Operation[None], frozen=True, kw_only=True):
-    """Contents of the account from this heap address on are looked at again (see `Recode`)."""
+    """Contents of the account from this heap address on are looked at again (see `Recode`).
+
+    wrapped: the key for an account that has none; it seals nothing until it is told to.
+    """
 
     account: int
     position: int
+    wrapped: bytes
 
     def apply(self, tx: Transaction) -> None:
         tx.execute(
-            "UPDATE account_key SET position = ? WHERE account = ?"
-            " AND (position = -1 OR position > ?)",
-            (self.position, self.account, self.position),
+            "INSERT INTO account_key VALUES (?1, ?2, 0, ?3, 0) ON CONFLICT (account) DO UPDATE"
+            " SET position = ?3 WHERE position = -1 OR position > ?3",
+            (self.account, self.wrapped, self.position),
         )
