@@ -6,6 +6,7 @@ Runs on the writer, inside a transaction; trusts its callers' account ids to be 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from postroad.database.contract import Notice, Topic, Transaction
 from postroad.mail.errors import Fault, StateError
@@ -42,14 +43,12 @@ _FLAGS_OF = (
     " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
 )
 _SET_FLAGS = (
-    "UPDATE message SET modseq = ?, flags = ?, keywords = ?"
-    " WHERE account = ? AND mailbox = ? AND uid = ?"
+    "UPDATE message SET modseq = ?, flags = flags & ? | ?"
+    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
 )
-
-
-_SET_OTHERS = (
-    f"UPDATE message SET modseq = ?, flags = flags & {SEEN} | ?, keywords = ?"
-    " WHERE account = ? AND mailbox = ? AND uid = ?"
+_SET_FLAGS_AND_WORDS = (
+    "UPDATE message SET modseq = ?, flags = flags & ? | ?, keywords = ?"
+    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ?"
 )
 
 
@@ -183,28 +182,63 @@ class _Personal:
         if self._seen is not None:
             self._changes.meet(uid, bool(old & SEEN), bool(new & SEEN))
 
-    def apply(self, modseq: int, changes: list[tuple[int, int, bytes]], unseen: int) -> int:
-        """Writes the changes; returns how many more messages the owner has not seen."""
+    @property
+    def is_others(self) -> bool:
+        """Whether the reader is not the owner, so that the message's \\Seen stays as it is."""
+        return self._seen is not None
+
+    def apply(self) -> None:
         account, mailbox, reader = self._key
-        for uid, new, new_words in changes:
-            if self._seen is None:
-                self._tx.execute(_SET_FLAGS, (modseq, new, new_words, account, mailbox, uid))
+        if self._seen is not None:
+            self._changes.apply(self._tx, account, mailbox, reader)
+
+
+class _Runs:
+    """Neighbours that change alike: one statement for each run of them.
+
+    A run names all messages between its ends, so what lies between two messages of a run must
+    have been met and changed too.
+    """
+
+    __slots__ = ("_runs", "_whole")
+
+    def __init__(self) -> None:
+        self._runs: list[list[Any]] = []
+        self._whole = False
+
+    def begin(self) -> None:
+        """What was met last does not change, or what comes next does not follow it."""
+        self._whole = False
+
+    def meet(self, uid: int, new_words: bytes | None) -> None:
+        """new_words: None when they stay."""
+        if self._whole and self._runs[-1][2] == new_words:
+            self._runs[-1][1] = uid
+        else:
+            self._runs.append([uid, uid, new_words])
+            self._whole = True
+
+    def apply(
+        self, tx: Transaction, account: int, mailbox: int, modseq: int, masks: tuple[int, int]
+    ) -> None:
+        for low, high, new_words in self._runs:
+            if new_words is None:
+                tx.execute(_SET_FLAGS, (modseq, *masks, account, mailbox, low, high))
             else:
-                self._tx.execute(
-                    _SET_OTHERS, (modseq, new & ~SEEN, new_words, account, mailbox, uid)
+                tx.execute(
+                    _SET_FLAGS_AND_WORDS,
+                    (modseq, *masks, new_words, account, mailbox, low, high),
                 )
-        if self._seen is None:
-            return unseen
-        self._changes.apply(self._tx, account, mailbox, reader)
-        return 0
 
 
-def _new_flags(old: int, mode: int, flags: int) -> int:
+def _masks(mode: int, flags: int, allowed: int) -> tuple[int, int]:
+    """(kept bits, set bits) of the change."""
+    flags &= allowed
     if mode == FlagMode.ADD:
-        return old | flags
+        return ALL_FLAGS, flags
     if mode == FlagMode.REMOVE:
-        return old & ~flags
-    return flags
+        return ALL_FLAGS & ~flags, 0
+    return ALL_FLAGS & ~allowed, flags
 
 
 def _new_keywords(old: bytes, mode: int, change: frozenset[bytes]) -> bytes:
@@ -242,42 +276,53 @@ def store_flags(
     allowed = flags_allowed(rights)
     worded = "w" in rights
     change = words.spell(tx, account, mailbox, keywords) if keywords and worded else frozenset()
+    keep, put = _masks(mode, flags, allowed)
     modified: list[int] = []
     changes: list[tuple[int, int, bytes]] = []
     unseen = deleted = 0
     spelt: dict[bytes, bytes] = {}
+    runs = _Runs()
     wanted = UIDSet.of_ranges(uids).ranges
     mine = _Personal(tx, account, mailbox, reader, wanted)
     for low, high in wanted:
         mine.begin()
+        runs.begin()
         for uid, was, stored, old_words in tx.execute(_FLAGS_OF, (account, mailbox, low, high)):
             if 0 <= unchangedsince < was:
                 modified.append(uid)
                 mine.begin()
+                runs.begin()
                 continue
             old = mine.flags(uid, stored)
-            new = old & ~allowed | _new_flags(old, mode, flags) & allowed
+            new = old & keep | put
             new_words = spelt.get(old_words) if worded else old_words
             if new_words is None:
                 new_words = spelt[old_words] = _new_keywords(old_words, mode, change)
             mine.meet(uid, old, new)
-            if new != old or new_words != old_words:
-                unseen += bool(old & SEEN) - bool(new & SEEN)
-                deleted += bool(new & DELETED) - bool(old & DELETED)
-                changes.append((uid, new, new_words))
-    if changes:
+            if new == old and new_words == old_words:
+                runs.begin()
+                continue
+            unseen += (old & SEEN) - (new & SEEN)
+            deleted += bool(new & DELETED) - bool(old & DELETED)
+            changes.append((uid, new, new_words))
+            runs.meet(uid, None if new_words == old_words else new_words)
+    if not changes:
+        modseq = current_modseq(tx, account)
+    else:
         modseq = next_modseq(tx, account)
-        unseen = mine.apply(modseq, changes, unseen)
+        if mine.is_others:
+            keep, put, unseen = keep | SEEN, put & ~SEEN, 0
+        runs.apply(tx, account, mailbox, modseq, (keep, put))
+        mine.apply()
         tx.execute(
             "UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ?"
             " WHERE account = ? AND mailbox = ?",
             (modseq, unseen, deleted, account, mailbox),
         )
         tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
-    else:
-        modseq = current_modseq(tx, account)
+    unpacked = {packed: words.unpack(packed) for packed in {kept for _, _, kept in changes}}
     return FlagsStored(
-        changed=[FlagChange(uid, modseq, new, words.unpack(kept)) for uid, new, kept in changes],
+        changed=[FlagChange(uid, modseq, new, unpacked[kept]) for uid, new, kept in changes],
         modified=list(UIDSet.of(modified).ranges),
         modseq=modseq,
     )
