@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-imap docs lock clean coverage interop crash slow
+.PHONY: help demo test check fuzz bench bench-imap docs lock clean coverage interop crash slow
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,8 +35,8 @@ slow: $(READY)  ## the real-mail corpus and other long tests
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY)  ## ruff, mypy --strict, the floors test, the docs build
-	$(BIN)/ruff check src tests bench tools
-	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/ruff check src tests bench fuzz tools
+	$(BIN)/ruff format --check src tests bench fuzz tools
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/project
 	$(MAKE) docs
@@ -44,6 +44,18 @@ check: $(READY)  ## ruff, mypy --strict, the floors test, the docs build
 docs: $(READY)  ## builds site/ from docs/
 	$(BIN)/python tools/generate_docs.py --check
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.fuzz: $(READY) requirements/fuzz.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.lock
+	@touch $(VENV)/.fuzz
+
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.fuzz  ## coverage-guided fuzzing, some minutes (FUZZ_SECONDS=3600 for hours)
+	$(BIN)/python -m fuzz imap-commands $(FUZZ_SECONDS) >fuzz-imap.log 2>&1 & one=$$!; \
+	$(BIN)/python -m fuzz mime $(FUZZ_SECONDS) || { kill $$one; exit 1; }; \
+	wait $$one || { tail -50 fuzz-imap.log; exit 1; }; rm -f fuzz-imap.log
+	$(BIN)/python -m fuzz headers $$(($(FUZZ_SECONDS) / 4))
+	$(BIN)/python -m fuzz names $$(($(FUZZ_SECONDS) / 4))
 
 bench: $(READY)  ## side by side with Debian's postfix and dovecot
 	$(BIN)/python -m bench
@@ -61,6 +73,8 @@ lock: $(READY)  ## pins the dependencies anew
 	  --no-header --universal --python-version 3.11 -o requirements/dev.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra uvloop --generate-hashes --no-emit-index-url \
 	  --no-header --universal --python-version 3.11 -o requirements/run.lock
+	$(BIN)/uv pip compile -q --group pyproject.toml:fuzz --generate-hashes --no-emit-index-url \
+	  --no-header --universal --python-version 3.11 -o requirements/fuzz.lock
 
 clean:  ## removes everything that make made
 	rm -rf $(VENV) site dist .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
