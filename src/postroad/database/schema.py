@@ -34,6 +34,7 @@ ACCOUNT_TABLES = (
     "search_block",
     "search_mark",
     "search_account",
+    "account_key",
     "credential",
     "account",
 )
