@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing with atheris: `make fuzz` for minutes, `python -m fuzz TARGET` for hours."""
+"""Fuzzing guided by coverage (atheris): `make fuzz` for minutes, `python -m fuzz TARGET` for hours."""

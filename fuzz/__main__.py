@@ -1,4 +1,4 @@
-"""`python -m fuzz TARGET [SECONDS]`: runs one target; what it found is kept in `fuzz/corpus/TARGET`.
+"""`python -m fuzz TARGET [SECONDS]`: runs one target; its finds are kept in `fuzz/corpus/TARGET`.
 
 A crash writes the input beside the corpus and ends with an error.
 """
