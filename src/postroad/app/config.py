@@ -138,6 +138,13 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "cannot log in over TLS 1.3."
         ),
     ] = False
+    url_submitters: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of accounts under which submission servers log in to fetch what "
+            "users let them fetch by IMAP URLs (`submit+`, RFC 4467)."
+        ),
+    ] = ()
 
 
 class OAuth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

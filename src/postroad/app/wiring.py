@@ -173,6 +173,7 @@ def apply_settings(site: Site, config: Config) -> None:
     site.message_octets_max = config.limits.message_octets
     site.recipients_max = config.limits.recipients
     site.plaintext_on_loopback = config.auth.plaintext_on_loopback
+    site.url_submitters = frozenset(item.lower() for item in config.auth.url_submitters)
     site.scram_plus = config.auth.scram_plus
     site.message_lifetime_s = config.delivery.lifetime_s
     site.bounce_lifetime_s = config.delivery.bounce_lifetime_s

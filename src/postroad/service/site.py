@@ -72,6 +72,9 @@ class Site:
     """Where locks between our processes live; None: there is only this process."""
     plaintext_on_loopback: bool = False
     """Clients on loopback may log in without TLS (test tools)."""
+    url_submitters: frozenset[str] = frozenset()
+    """Addresses, in lower case, of accounts that submit mail for others: the URLs that users make
+    for submission are for them (RFC 4467 §3)."""
     scram_plus: bool = False
     """Offer SCRAM with channel binding."""
     tokens: Tokens | None = None

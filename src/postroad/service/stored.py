@@ -20,7 +20,9 @@ import msgspec
 import postroad.directory.operations as directory_operations
 import postroad.queue.operations as queue_operations
 import postroad.store.operations as store_operations
+import postroad.store.replacing as replacing_operations
 import postroad.store.upkeep as upkeep_operations
+import postroad.store.urls as url_operations
 from postroad.database import wire
 from postroad.database.contract import Notice, Operation
 from postroad.database.local import LocalDatabase
@@ -54,7 +56,12 @@ def operations_of(*modules: object) -> tuple[type[Operation[Any]], ...]:
 
 
 OPERATIONS = operations_of(
-    store_operations, upkeep_operations, queue_operations, directory_operations
+    store_operations,
+    replacing_operations,
+    url_operations,
+    upkeep_operations,
+    queue_operations,
+    directory_operations,
 )
 
 

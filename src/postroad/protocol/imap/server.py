@@ -24,6 +24,7 @@ from postroad.protocol.imap import (
     metadata,
     quota,
     search,
+    urlauth,
 )
 from postroad.protocol.imap.append import Grammar
 from postroad.protocol.imap.commands import Command
@@ -112,6 +113,9 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"GETQUOTA": (_AFTER, quota.parse_getquota),
     b"GETQUOTAROOT": (_AFTER, quota.parse_getquotaroot),
     b"SETQUOTA": (_AFTER, quota.parse_setquota),
+    b"GENURLAUTH": (_AFTER, urlauth.parse_genurlauth),
+    b"URLFETCH": (_AFTER, urlauth.parse_urlfetch),
+    b"RESETKEY": (_AFTER, urlauth.parse_resetkey),
     b"LIST": (_AFTER, lists.parse_list),
     b"LSUB": (_AFTER, lists.parse_lsub),
     b"CHECK": (_SELECTED, _plain(commands.Check)),

@@ -7,6 +7,7 @@ Source: RFC 3501 §6.3.11, RFC 3502 §6.3.11 (MULTIAPPEND), RFC 4315 §3 (APPEND
 from __future__ import annotations
 
 from postroad.mail.errors import Fault, StateError
+from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
 from postroad.protocol.imap.append import Append
 from postroad.service.imapd import places
@@ -53,16 +54,5 @@ def append_uid(place: Place, appended: list[Appended]) -> bytes:
     """The response code; none for a mailbox that the user may not read (RFC 4315 §3)."""
     if not place.allows("r"):
         return b""
-    uids = [done.uid for done in appended]
-    return b"APPENDUID %d %b" % (appended[0].uidvalidity, render.ranges(runs(uids)))
-
-
-def runs(uids: list[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as ranges, in their order."""
-    found: list[tuple[int, int]] = []
-    for uid in uids:
-        if found and found[-1][1] == uid - 1:
-            found[-1] = (found[-1][0], uid)
-        else:
-            found.append((uid, uid))
-    return found
+    uids = UIDSet.of(done.uid for done in appended)
+    return b"APPENDUID %d %b" % (appended[0].uidvalidity, render.numbers(uids))

@@ -8,7 +8,8 @@ from postroad.protocol.imap import acl as acls
 from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
 from postroad.protocol.imap import metadata as annotations
 from postroad.protocol.imap import quota as quotas
-from postroad.protocol.imap.append import Append
+from postroad.protocol.imap import urlauth as protocol_urlauth
+from postroad.protocol.imap.append import Append, Replace
 from postroad.protocol.imap.commands import Command
 from postroad.service.imapd import (
     acl,
@@ -27,11 +28,14 @@ from postroad.service.imapd import (
     namespace,
     noop,
     quota,
+    replace,
     select,
     starttls,
     status,
     store,
     unauthenticate,
+    urlauth,
+    urlfetch,
 )
 from postroad.service.imapd import fetch as fetching
 from postroad.service.imapd import lists as listing
@@ -76,6 +80,10 @@ _TABLE: dict[type[Command], Any] = {
     lists.List: listing.list_,
     lists.LSub: listing.lsub,
     Append: append.append,
+    Replace: replace.replace,
+    protocol_urlauth.GenURLAuth: urlauth.genurlauth,
+    protocol_urlauth.ResetKey: urlauth.resetkey,
+    protocol_urlauth.URLFetch: urlfetch.urlfetch,
     search.Search: searching.search,
     fetch.Fetch: fetching.fetch,
     messages.Store: store.store,

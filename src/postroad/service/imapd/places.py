@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.rights import ALL_RIGHTS, VISIBLE
@@ -23,6 +23,7 @@ from postroad.store.values import Mailbox
 
 if TYPE_CHECKING:
     from postroad.service.imapd.session import Session
+    from postroad.service.site import Site
 
 USERS = "Users"
 """The level above the mailboxes of other people."""
@@ -30,6 +31,15 @@ PUBLIC = "Shared"
 """The level above those of public accounts."""
 _UNSAFE = re.compile("[/*%=]")
 _ESCAPED = re.compile("=([0-9A-F]{2})")
+
+
+class Visitor(Protocol):
+    """Who asks: a session, or whom one asks for."""
+
+    @property
+    def site(self) -> Site: ...
+    @property
+    def user(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ def _level(owner: Owner) -> str:
     return f"{USERS}/{level}/"
 
 
-def _split(session: Session, name: str) -> tuple[Owner, str] | None:
+def _split(session: Visitor, name: str) -> tuple[Owner, str] | None:
     """Whose mailbox a name of another namespace means, and his name for it. None: nobody's."""
     space, _, rest = name.partition(SEPARATOR)
     level, _, below = rest.partition(SEPARATOR)
@@ -77,7 +87,7 @@ def _split(session: Session, name: str) -> tuple[Owner, str] | None:
     return owner, canonical(below)
 
 
-def name_of(session: Session, mailbox: Mailbox) -> str:
+def name_of(session: Visitor, mailbox: Mailbox) -> str:
     """What this session's user calls a mailbox; "" when its owner is gone."""
     if mailbox.account == session.user:
         return mailbox.name
@@ -90,7 +100,7 @@ def _spellings(name: str) -> tuple[str, ...]:
     return (name,) if composed == name else (name, composed)
 
 
-def find(session: Session, name: str) -> Place | None:
+def find(session: Visitor, name: str) -> Place | None:
     """None: there is no such mailbox, or the user may not know of it (RFC 4314 §6)."""
     for spelling in _spellings(name) if not name.isascii() else (name,):
         place = _find(session, spelling)
@@ -99,7 +109,7 @@ def find(session: Session, name: str) -> Place | None:
     return None
 
 
-def _find(session: Session, name: str) -> Place | None:
+def _find(session: Visitor, name: str) -> Place | None:
     store = session.site.store
     mailbox = store.mailbox(session.user, name)
     if mailbox is not None:
@@ -112,7 +122,7 @@ def _find(session: Session, name: str) -> Place | None:
     return None if mailbox is None else _place(session, mailbox, _level(owner) + mailbox.name)
 
 
-def _place(session: Session, mailbox: Mailbox, name: str) -> Place | None:
+def _place(session: Visitor, mailbox: Mailbox, name: str) -> Place | None:
     rights = session.site.store.rights(mailbox.account, mailbox.mailbox, session.user)
     return Place(mailbox, name, rights) if rights & VISIBLE else None
 

@@ -1,0 +1,76 @@
+"""REPLACE and UID REPLACE: a message goes as its successor comes, in one unit of work.
+
+Source: RFC 8508 §3.4, §4.1 (rights), §4.3 (APPENDUID before EXPUNGE), §4.5; RFC 5530 §3.
+"""
+
+from __future__ import annotations
+
+from postroad.mail.errors import Fault, StateError
+from postroad.protocol.imap.append import Replace
+from postroad.protocol.imap.sequence import SequenceSet
+from postroad.service.imapd import places
+from postroad.service.imapd.append import GONE, append_uid, unwilling
+from postroad.service.imapd.expunge import READ_ONLY, highestmodseq
+from postroad.service.imapd.places import Place
+from postroad.service.imapd.session import Answer, Session, no
+from postroad.service.imapd.uploading import Upload
+from postroad.store import replacing
+
+NO_MESSAGE = no("There is no such message")
+EXPUNGED = no("The message is not there any more", b"EXPUNGEISSUED")
+
+
+async def replace(session: Session, command: Replace) -> Answer:
+    view = session.selected
+    with Upload(session) as upload:
+        uid = _uid_of(session, command)
+        place = places.find(session, command.mailbox)
+        answer = await upload.receive(place, _unwilling(session, uid, place))
+        if answer is not None:
+            return answer
+        place = places.find(session, command.mailbox)  # it has been a while
+        answer = unwilling(place)
+        if answer is not None or place is None:
+            return answer or GONE
+        [append] = upload.operations(place)
+        try:
+            appended = await session.site.database.submit(
+                replacing.Replace(
+                    account=view.account, mailbox=view.mailbox, uid=uid, append=append
+                )
+            )
+        except StateError as error:
+            session.dirty = True
+            if error.fault is Fault.CONFLICT:
+                return EXPUNGED
+            if error.fault is Fault.NONEXISTENT:
+                return GONE
+            raise
+    code = append_uid(place, appended)
+    if code:
+        session.put(b"* OK [%b] The new message is there\r\n" % code)
+    session.dirty = True
+    await session.tell_all(expunges=True)
+    return Answer("Replaced", highestmodseq(session))
+
+
+def _uid_of(session: Session, command: Replace) -> int:
+    """The message meant, fixed before others may move the numbers; 0: there is none.
+
+    Raises: ProtocolError for a number beyond the last.
+    """
+    wanted = SequenceSet(((command.message, command.message),))
+    view = session.selected
+    found = view.uids_of(wanted, uid=command.uid)
+    return next(iter(view.known(found) if command.uid else found), 0)
+
+
+def _unwilling(session: Session, uid: int, place: Place | None) -> Answer | None:
+    view = session.selected
+    if view.read_only:
+        return READ_ONLY
+    if not view.may("te"):
+        return no("You have no right to remove messages here", b"NOPERM")
+    if not uid:
+        return NO_MESSAGE
+    return unwilling(place)
