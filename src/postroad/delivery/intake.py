@@ -73,6 +73,12 @@ class Destinations:
     delivered: tuple[Recipient, ...]
     expanded: tuple[Recipient, ...]
 
+    @property
+    def keeper(self) -> int:
+        """The account with whose key the octets may be sealed at once, if it is encrypted; 0 when
+        they must lie in the clear, for other servers."""
+        return self.local[0].account.account if self.local and not self.onward else 0
+
 
 def local_head(envelope: Envelope, head: bytes) -> bytes:
     """What stands on top of the octets in a mailbox: Return-Path, then `head`."""

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from postroad.delivery import intake
@@ -209,7 +210,7 @@ class InboundSession(SMTPSession):
             kept = draft.view()
             top = intake.local_head(envelope, head)
             summary = await self.apart(weight(kept, header), lambda: summarize(kept, top))
-            blob = await self.apart(len(kept), draft.commit)
+            blob = await self.apart(len(kept), partial(draft.commit, going.keeper))
         accepted = self._accepted_event(judgement.message, transaction, going, len(kept))
         arrival = Arrival(
             message=judgement.message,

@@ -13,6 +13,7 @@ import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from ssl import SSLContext
 
 from postroad.delivery import intake
@@ -166,7 +167,7 @@ class SubmissionSession(SMTPSession):
             if going.local:
                 top = intake.local_head(envelope, head)
                 summary = await self.apart(weight(text, header), lambda: summarize(text, top))
-            blob = await self.apart(len(text), draft.commit)
+            blob = await self.apart(len(text), partial(draft.commit, going.keeper))
         accepted = self._accepted_event(message, transaction, len(text), going, account.address)
         arrival = Arrival(
             message=message,

@@ -58,7 +58,8 @@ class Gate:
             raise
 
     async def _submit_sealed(self, keys: Keys, operations: tuple[Operation[Any], ...]) -> list[Any]:
-        unit = [await self._ready(keys, operation) for operation in operations]
+        opened: dict[str, str] = {}
+        unit = [await self._ready(keys, operation, opened) for operation in operations]
         crossing = [
             found for found in (self._crossing(keys, operation) for operation in unit) if found
         ]
@@ -70,26 +71,35 @@ class Gate:
                 continue  # what was copied can be read; the housekeeping comes to it
         return results[: len(unit)]
 
-    async def _ready(self, keys: Keys, operation: Operation[Any]) -> Operation[Any]:
-        """The operation, what it brings sealed as its account wants it."""
+    async def _ready(
+        self, keys: Keys, operation: Operation[Any], opened: dict[str, str]
+    ) -> Operation[Any]:
+        """The operation, what it brings sealed as its account wants it. opened: blobs of this
+        unit that somebody needs in the clear."""
         blob = getattr(operation, "blob", None)
         if isinstance(blob, str):  # of the queue: mail for others is nobody's here
-            if self._blobs.owner(blob):
-                blob = await asyncio.to_thread(opened_blob, blob, self._blobs)
-                return msgspec.structs.replace(operation, blob=blob)
-            return operation
+            plain = await self._in_the_clear(blob, opened)
+            return operation if plain == blob else msgspec.structs.replace(operation, blob=plain)
         content = getattr(operation, "content", None)
         if not isinstance(content, Content):
             return operation
         cipher = keys.sealing(getattr(operation, "account"))  # noqa: B009  # whichever it is
         if cipher is None:
-            if not self._blobs.owner(content.blob):
+            plain = await self._in_the_clear(content.blob, opened)
+            if plain == content.blob:
                 return operation
-            blob = await self._apart(content.size, opened_blob, content.blob, self._blobs)
-            content = msgspec.structs.replace(content, blob=blob)
+            content = msgspec.structs.replace(content, blob=plain)
         else:
             content = await self._apart(content.size, sealed_content, content, cipher, self._blobs)
         return msgspec.structs.replace(operation, content=content)
+
+    async def _in_the_clear(self, blob: str, opened: dict[str, str]) -> str:
+        """The blob itself when it is not sealed; else one that is not, made once in a unit."""
+        if blob not in opened:
+            opened[blob] = blob
+            if self._blobs.owner(blob):
+                opened[blob] = await asyncio.to_thread(opened_blob, blob, self._blobs)
+        return opened[blob]
 
     async def _apart(self, octets: int, work: Callable[..., Any], *about: Any) -> Any:
         if octets < THREAD_OCTETS_MIN:
