@@ -19,8 +19,10 @@ import msgspec
 
 import postroad.directory.operations as directory_operations
 import postroad.queue.operations as queue_operations
+import postroad.store.metadata as metadata_operations
 import postroad.store.operations as store_operations
 import postroad.store.replacing as replacing_operations
+import postroad.store.sharing as sharing_operations
 import postroad.store.upkeep as upkeep_operations
 import postroad.store.urls as url_operations
 from postroad.database import wire
@@ -57,6 +59,8 @@ def operations_of(*modules: object) -> tuple[type[Operation[Any]], ...]:
 
 OPERATIONS = operations_of(
     store_operations,
+    sharing_operations,
+    metadata_operations,
     replacing_operations,
     url_operations,
     upkeep_operations,
