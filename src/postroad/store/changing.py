@@ -325,4 +325,5 @@ def store_flags(
         changed=[FlagChange(uid, modseq, new, unpacked[kept]) for uid, new, kept in changes],
         modified=list(UIDSet.of(modified).ranges),
         modseq=modseq,
+        modseqs=(modseq,) if changes else (),
     )

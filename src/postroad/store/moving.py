@@ -21,7 +21,7 @@ from postroad.mail.uidset import UIDSet
 from postroad.store import keywords as words
 from postroad.store import quota, seen
 from postroad.store.quota import next_modseq
-from postroad.store.tree import current_modseq, release_contents, require
+from postroad.store.tree import current_modseq, no_mailbox, release_contents, require
 from postroad.store.values import Copied, Expunged
 
 UID_MAX = 0xFFFFFFFF  # RFC 3501 §2.3.1.1
@@ -58,13 +58,21 @@ class Sums:
     octets: int
 
 
-def pick(tx: Transaction, account: int, mailbox: int, uids: Ranges | None) -> Sums:
+def pick(
+    tx: Transaction,
+    account: int,
+    mailbox: int,
+    uids: Ranges | None,
+    *,
+    only_deleted: bool = False,
+) -> Sums:
     """Picks the messages of these UIDs (None: all)."""
     tx.execute(PICKED)
     tx.execute("DELETE FROM picked")
     ranges = ((1, UID_MAX),) if uids is None else UIDSet.of_ranges(uids).ranges
+    sql = _PICK + (f" AND flags & {DELETED} <> 0" if only_deleted else "")
     for low, high in ranges:
-        tx.execute(_PICK, (account, mailbox, low, high))
+        tx.execute(sql, (account, mailbox, low, high))
     return sums_of_picked(tx)
 
 
@@ -287,13 +295,18 @@ def expunge(
     uids: Ranges | None,
     only_deleted: bool,
     now: int,
+    *,
+    keep: bool = True,
 ) -> Expunged:
     """What goes is kept in `removed`, contents and all, until the sweep takes it."""
-    require(tx, account, mailbox)
-    sums = pick(tx, account, mailbox, uids)
-    if only_deleted and sums.count != sums.deleted:
-        tx.execute(f"DELETE FROM picked WHERE flags & {DELETED} = 0")
-        sums = sums_of_picked(tx)
+    row = tx.first(
+        "SELECT deleted FROM mailbox WHERE account = ? AND mailbox = ?", (account, mailbox)
+    )
+    if row is None:
+        raise no_mailbox(mailbox)
+    if only_deleted and not row[0]:
+        return Expunged(uids=[], modseq=current_modseq(tx, account))
+    sums = pick(tx, account, mailbox, uids, only_deleted=only_deleted)
     if not sums.count:
         return Expunged(uids=[], modseq=current_modseq(tx, account))
     modseq = next_modseq(
@@ -301,9 +314,12 @@ def expunge(
         account,
         octets=-sums.octets,
         messages=-sums.count,
-        removed_octets=sums.octets,
-        removed_messages=sums.count,
+        removed_octets=sums.octets if keep else 0,
+        removed_messages=sums.count if keep else 0,
     )
-    tx.execute(_REMOVE, (account, now, mailbox))
+    if keep:
+        tx.execute(_REMOVE, (account, now, mailbox))
     gone = delete_picked(tx, account, mailbox, modseq, sums)
+    if not keep:
+        release_contents(tx, account, "SELECT heap FROM picked")
     return Expunged(uids=list(gone.ranges), modseq=modseq)

@@ -271,7 +271,8 @@ class Move(Operation[Copied], frozen=True, kw_only=True):
 class Expunge(Operation[Expunged], frozen=True, kw_only=True):
     """Removes the messages among `uids` (None: all) that are \\Deleted, or all of them.
 
-    They can be brought back until the sweep takes them, some time after `now`.
+    They can be brought back until the sweep takes them, some time after `now`; not when `keep` is
+    false, which is for what nobody was told of.
     """
 
     Result: ClassVar[type] = Expunged
@@ -280,13 +281,20 @@ class Expunge(Operation[Expunged], frozen=True, kw_only=True):
     uids: list[tuple[int, int]] | None = None
     only_deleted: bool = True
     now: int
+    keep: bool = True
 
     def is_long(self) -> bool:
         return _is_long(self.uids)
 
     def apply(self, tx: Transaction) -> Expunged:
         return moving.expunge(
-            tx, self.account, self.mailbox, self.uids, self.only_deleted, self.now
+            tx,
+            self.account,
+            self.mailbox,
+            self.uids,
+            self.only_deleted,
+            self.now,
+            keep=self.keep,
         )
 
 

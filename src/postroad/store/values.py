@@ -95,6 +95,8 @@ class Want(IntFlag):
     """blob, head, structure: what is needed to read the message itself."""
     PREVIEW = 32
     SENT = 64
+    ORIGIN = 128
+    """What EMAILID is made of, with `heap`."""
 
 
 class MessageRow(msgspec.Struct, gc=False):
@@ -120,6 +122,8 @@ class MessageRow(msgspec.Struct, gc=False):
     structure: bytes | None = None
     preview: str | None = None
     sent: int | None = None
+    origin: int | None = None
+    """Heap address of the content that this is a copy of, from another account; 0: none."""
 
 
 class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,12 +175,14 @@ class FlagChange(msgspec.Struct, frozen=True, array_like=True):
 class FlagsStored(msgspec.Struct, frozen=True, kw_only=True):
     """changed: rows whose flags really changed. modified: UIDs that failed UNCHANGEDSINCE.
 
-    modseq: the account's modseq after the operation.
+    modseq: the account's modseq after the operation. modseqs: those that the changes got,
+    ascending; more than one when it was done in slices.
     """
 
     changed: list[FlagChange]
     modified: list[tuple[int, int]]
     modseq: int
+    modseqs: tuple[int, ...] = ()
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import unicodedata
 from postroad.mail.errors import Fault, StateError
 from postroad.protocol.imap.mailboxes import Create, Delete, Rename, Subscribe
 from postroad.protocol.imap.names import SEPARATOR
-from postroad.service.imapd import places
+from postroad.service.imapd import long, places
 from postroad.service.imapd.lists import renamed
 from postroad.service.imapd.objectid import mailbox_id
 from postroad.service.imapd.session import Answer, Session, no
@@ -70,10 +70,11 @@ async def delete(session: Session, command: Delete) -> Answer:
     """A session that has the mailbox selected, this one too, is told * BYE."""
     site = session.site
     place = places.need(session, command.mailbox.removesuffix(SEPARATOR), "x")
-    await site.database.submit(
+    await long.submit(
+        session,
         operations.DeleteMailbox(
             account=place.account, name=place.mailbox.name, now=unix(site.clock.now())
-        )
+        ),
     )
     view = session.view
     if view is not None and site.store.mailbox_by_id(view.account, view.mailbox) is None:
@@ -90,13 +91,14 @@ async def rename(session: Session, command: Rename) -> Answer:
     account, to = places.home(session, name)
     if account != place.account:
         return no("A mailbox cannot change its owner", b"CANNOT")
-    await site.database.submit(
+    await long.submit(
+        session,
         operations.RenameMailbox(
             account=account,
             name=place.mailbox.name,
             to=to,
             now=unix(site.clock.now()),
-        )
+        ),
     )
     if session.rev2 and place.mailbox.name != "INBOX":
         session.put(renamed(session, name, command.mailbox.removesuffix(SEPARATOR)))
