@@ -11,8 +11,8 @@ from typing import Protocol
 
 from postroad.mail.uidset import UIDSet
 from postroad.store.quota import Quota
-from postroad.store.shared_reading import Grant, Owner, Shared
 from postroad.store.selected import Digest, News
+from postroad.store.shared_reading import Grant, Owner, Shared
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Want
 
 Octets = bytes | memoryview
@@ -149,6 +149,10 @@ class Store(Protocol):
         Within the snapshot that read the mailbox."""
         ...
 
+    def has_children(self, account: int, name: str) -> bool:
+        """Whether a mailbox of the account has others below it."""
+        ...
+
     def last_uid(self, account: int, mailbox: int, upto: int) -> int:
         """The highest UID that is there, up to a bound; 0: none."""
         ...
@@ -187,6 +191,18 @@ class Store(Protocol):
     ) -> Iterator[Digest]:
         """UIDs and flags of what exists among `uids`, ascending, by columns: for what clients ask
         of everything. Each slice is a fresh read."""
+        ...
+
+    def between(
+        self,
+        account: int,
+        mailbox: int,
+        column: str,
+        interval: tuple[int, int],
+        uids: tuple[int, int],
+    ) -> list[int]:
+        """UIDs [first, last] whose "arrival", "saved" (else arrival), "sent" (where there is a
+        date) or "size" is in [low, high), ascending. Walks all of them: use a thread."""
         ...
 
     def changes(self, account: int, mailbox: int, since: int) -> Changes | None:

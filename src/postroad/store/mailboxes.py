@@ -14,6 +14,7 @@ import msgspec
 from postroad.database.contract import Database, Row
 from postroad.mail.uidset import UIDSet
 from postroad.store.contract import Blobs
+from postroad.store.intervals import IntervalReads
 from postroad.store.keys import Keys
 from postroad.store.metadata import MetadataReading
 from postroad.store.names import canonical
@@ -101,7 +102,7 @@ def _mailbox(row: Row) -> Mailbox:
     )
 
 
-class MailStore(SelectedReads, SharedReading, MetadataReading):
+class MailStore(SelectedReads, IntervalReads, SharedReading, MetadataReading):
     def __init__(self, database: Database, blobs: Blobs, keys: Keys | None = None) -> None:
         """keys: None where no account is encrypted."""
         self._database = database
@@ -163,13 +164,15 @@ class MailStore(SelectedReads, SharedReading, MetadataReading):
         batch: list[MessageRow] = []
         for window in windows(uids, slice):
             if isinstance(window, list):
-                rows = execute(listed, (account, mailbox, as_json(window)))
-                batch += starmap(message_row, rows)
-                if len(batch) >= slice:
+                if batch:
                     yield batch
-                    batch = []
+                rows = execute(listed, (account, mailbox, as_json(window)))
+                batch = list(starmap(message_row, rows))
                 continue
             start, high = window
+            if len(batch) == slice:
+                yield batch
+                batch = []
             while start <= high:
                 room = slice - len(batch)
                 found = list(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from postroad.service.imapd import IMAPService
-from postroad.service.imapd.fetch import PIECE_OCTETS, WHOLE_OCTETS_MAX
+from postroad.service.imapd.sections import PIECE_OCTETS, WHOLE_OCTETS_MAX
 from support.imap import MESSAGE, Client
 from support.sites import make_site
 

@@ -17,8 +17,9 @@ from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap.sequence import SequenceSet
 from postroad.service.imapd import IMAPService
-from postroad.service.imapd.view import View
-from postroad.store.values import Changes, Mailbox, MessageRow
+from postroad.service.imapd.view import Manner, View
+from postroad.store.selected import UID_MAX, News
+from postroad.store.values import Mailbox, MessageRow
 from support.imap import Client
 from support.sites import make_site
 
@@ -29,11 +30,14 @@ def make_view(uids: list[int]) -> View:
         highestmodseq=1, messages=len(uids), unseen=0, deleted=0, size=0, first_recent=1,
         special_use="", subscribed=True,
     )  # fmt: skip
-    return View(mailbox, array("L", uids), read_only=False, first_recent=1, keywords=frozenset())
+    return View(mailbox, array("I", uids), read_only=False, first_recent=1, keywords=frozenset())
 
 
 def row(uid: int, modseq: int) -> MessageRow:
     return MessageRow(uid, modseq, Flag(0), (), 0, 1, 1, 0)
+
+
+PLAIN = Manner()
 
 
 class Picture:
@@ -62,38 +66,45 @@ _steps = st.lists(
 
 
 @settings(max_examples=150)
-@given(st.integers(0, 12), _steps)
+@given(st.integers(0, 12), _steps, st.booleans())
 def test_the_client_and_the_view_never_disagree(
-    count: int, steps: list[tuple[str, int, bool]]
+    count: int, steps: list[tuple[str, int, bool]], numbers: bool
 ) -> None:
-    """Random appends, expunges and flag changes by others; news with and without EXPUNGE."""
+    """Random appends and expunges by others; news with and without EXPUNGE."""
     store = list(range(1, count + 1))
     uidnext, modseq = count + 1, 1
     view = make_view(store)
     picture = Picture(count)
     picture.messages = list(store)
-    changed: dict[int, int] = {}
+    added: list[int] = []
     vanished: list[int] = []
     for kind, number, expunges in steps:
         if kind == "a":
             modseq += 1
             store.append(uidnext)
-            changed[uidnext] = modseq
+            added.append(uidnext)
             uidnext += 1
         elif kind == "e" and store:
             modseq += 1
             gone = store.pop(number % len(store))
             vanished.append(gone)
-            changed.pop(gone, None)
-        elif kind == "f" and store:
-            modseq += 1
-            changed[store[number % len(store)]] = modseq
+            if gone in added:
+                added.remove(gone)
         elif kind == "s":
-            rows = tuple(row(uid, changed[uid]) for uid in sorted(changed))
-            news = Changes(rows, UIDSet.of(set(vanished)), modseq, uidnext)
-            for response in view.apply(news, expunges=expunges, modseqs=False):
-                picture.hear(response)
-            changed, vanished = {}, []
+            news = News(
+                vanished=UIDSet.of(set(vanished)), highestmodseq=modseq, uidnext=uidnext,
+                messages=len(store), added=added if numbers else None,
+            )  # fmt: skip
+            before = list(view.uids)
+            arrived = view.take(news)
+            if arrived and not numbers:
+                view._uids = array("I", before + added)  # as the store would give them
+            if expunges:
+                for response in view.expunges(PLAIN):
+                    picture.hear(response)
+            if arrived:
+                picture.hear(view.arrivals(PLAIN))
+            added, vanished = [], []
             assert len(picture.messages) == view.exists
             for believed, uid in zip(picture.messages, view.uids, strict=True):
                 assert believed in (None, uid)
@@ -144,15 +155,32 @@ def test_numbers_of_rows(uids: list[int], data: st.DataObject) -> None:
     assert list(view.seqs([row(uid, 1) for uid in some])) == [uids.index(uid) + 1 for uid in some]
 
 
-def test_a_changed_message_of_ones_own_is_no_news() -> None:
+def test_a_change_of_ones_own_is_no_news() -> None:
     view = make_view([1, 2])
-    view.remember(1, 5)
-    out = view.apply(Changes((row(1, 5), row(2, 6)), UIDSet(), 6, 3), expunges=True, modseqs=True)
-    assert out == [b"* 2 FETCH (UID 2 FLAGS (\\Recent) MODSEQ (6))\r\n"]
-    # the same message, changed by another since
-    view.remember(1, 7)
-    out = view.apply(Changes((row(1, 8),), UIDSet(), 8, 3), expunges=True, modseqs=True)
-    assert len(out) == 1
+    view.remember(5)
+    view.take(News(vanished=UIDSet(), highestmodseq=7, uidnext=3, messages=2, added=[]))
+    assert list(view.spans()) == [((1, UID_MAX), 5), ((5, UID_MAX), 8)]
+    view.caught_up()
+    assert not view.is_behind
+    assert list(view.spans()) == []
+
+
+def test_own_changes_side_by_side_leave_nothing_to_ask() -> None:
+    view = make_view([1, 2])
+    view.remember(2)
+    view.remember(3)
+    view.take(News(vanished=UIDSet(), highestmodseq=3, uidnext=3, messages=2, added=[]))
+    assert list(view.spans()) == []
+
+
+def test_what_waits_holds_the_modseq_down() -> None:
+    """RFC 7162 §3.2: HIGHESTMODSEQ stays below a removal that was not told."""
+    view = make_view([1, 2, 3])
+    view.take(News(vanished=UIDSet(((2, 2),)), highestmodseq=9, uidnext=4, messages=2, added=[]))
+    view.caught_up()
+    assert view.settled == 1
+    assert view.expunges(Manner(vanished=True)) == [b"* VANISHED 2\r\n"]
+    assert view.settled == 9
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -181,10 +209,12 @@ def test_three_sessions_over_one_mailbox(seed: int, tmp_path: Path) -> None:
                         picture.hear(response)
                 mailbox = made.site.store.mailbox(made.accounts["ann@one.example"], "INBOX")
                 assert mailbox is not None
-                opened = made.site.store.open(mailbox.account, mailbox.mailbox)
-                assert opened is not None
+                uids = made.site.store.uids(
+                    mailbox.account, mailbox.mailbox, UID_MAX, mailbox.highestmodseq
+                )
+                assert uids is not None
                 for picture in pictures:
-                    assert picture.messages == list(opened[1])
+                    assert picture.messages == list(uids)
 
     asyncio.run(run())
 

@@ -1,6 +1,8 @@
 """FETCH: which items of which messages.
 
-Source: RFC 3501 §6.4.5 and §9 (fetch-att, section), RFC 7162 §3.1.4 (CHANGEDSINCE, MODSEQ).
+Source: RFC 3501 §6.4.5 and §9 (fetch-att, section), RFC 3516 §7 (BINARY), RFC 7162 §3.1.4
+(CHANGEDSINCE, MODSEQ), §3.2.6 (VANISHED), RFC 8474 §5.3, RFC 8514 §4.2, RFC 8970 §6 (PREVIEW),
+RFC 9394 §3.3 (PARTIAL).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from postroad.mail import limits
 from postroad.mail.errors import ProtocolError
 from postroad.protocol.imap import render
 from postroad.protocol.imap.commands import Command
-from postroad.protocol.imap.scanner import MODSEQ_MAX, NUMBER_MAX, Scanner
+from postroad.protocol.imap.scanner import MODSEQ_MAX, Scanner
 from postroad.protocol.imap.sequence import SequenceSet
 
 ITEMS_MAX = 200
@@ -39,6 +41,10 @@ class Item(Enum):
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
     MODSEQ = b"MODSEQ"
+    SAVEDATE = b"SAVEDATE"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
+    PREVIEW = b"PREVIEW"
 
 
 class Text(Enum):
@@ -58,6 +64,7 @@ class Section:
 
     label: what the response calls it, up to the space before the octets.
     fields: lower case. start, length: -1 when no part was asked for.
+    decoded: BINARY, start and length count decoded octets. size: BINARY.SIZE.
     """
 
     label: bytes
@@ -67,17 +74,26 @@ class Section:
     start: int
     length: int
     peek: bool
+    decoded: bool = False
+    size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Command):
-    """changedsince: -1 for none."""
+    """changedsince: -1 for none. vanished: what was expunged since is asked for.
+
+    partial: first and last place among the messages that there are, counted from 1, or from -1
+    down for the last one; None for all. names_uid: UID is asked for, and not only implied.
+    """
 
     uid: bool
     messages: SequenceSet
     items: tuple[Item, ...]
     sections: tuple[Section, ...]
-    changedsince: int
+    changedsince: int = -1
+    vanished: bool = False
+    partial: tuple[int, int] | None = None
+    names_uid: bool = False
 
     @property
     def marks_seen(self) -> bool:
@@ -90,6 +106,7 @@ _MACROS: dict[bytes, tuple[Item, ...]] = {
     b"FULL": (Item.FLAGS, Item.INTERNALDATE, Item.RFC822_SIZE, Item.ENVELOPE, Item.BODY),
 }
 _BY_NAME = {item.value: item for item in Item}
+_BINARY = frozenset((b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"))
 _RFC822 = {
     b"RFC822": Section(b"RFC822", (), Text.ALL, (), -1, -1, peek=False),
     b"RFC822.HEADER": Section(b"RFC822.HEADER", (), Text.HEADER, (), -1, -1, peek=True),
@@ -155,17 +172,35 @@ def _section(scan: Scanner, peek: bool) -> Section:
             written, fields = _header_list(scan)
             label += b" " + written
     scan.expect(b"]", "A closing bracket")
-    label += b"]"
-    start = length = -1
-    if scan.skip(b"<"):
-        start = scan.number()
-        scan.expect(b".", "A partial range")
-        length = scan.number(NUMBER_MAX)
-        if not length:
-            raise ProtocolError("A partial range holds at least one octet")
-        scan.expect(b">", "A closing angle")
-        label += b"<%d>" % start
-    return Section(label, path, text, fields, start, length, peek)
+    start, length, origin = _partial(scan)
+    return Section(label + b"]" + origin, path, text, fields, start, length, peek)
+
+
+def _partial(scan: Scanner) -> tuple[int, int, bytes]:
+    """`<start.length>`, if it comes next, and what the response says of it."""
+    if not scan.skip(b"<"):
+        return -1, -1, b""
+    start = scan.number(MODSEQ_MAX)
+    scan.expect(b".", "A partial range")
+    length = scan.number(MODSEQ_MAX)
+    if not length:
+        raise ProtocolError("A partial range holds at least one octet")
+    scan.expect(b">", "A closing angle")
+    return start, length, b"<%d>" % start
+
+
+def _binary(scan: Scanner, name: bytes) -> Section:
+    """From the opening bracket. Source: RFC 3516 §7."""
+    scan.expect(b"[", "A section")
+    path = _path(scan)
+    scan.expect(b"]", "A closing bracket")
+    label = b"BINARY.SIZE[" if name == b"BINARY.SIZE" else b"BINARY["
+    label += b".".join(b"%d" % number for number in path) + b"]"
+    if name == b"BINARY.SIZE":
+        return Section(label, path, Text.ALL, (), -1, -1, peek=True, decoded=True, size=True)
+    start, length, origin = _partial(scan)
+    peek = name == b"BINARY.PEEK"
+    return Section(label + origin, path, Text.ALL, (), start, length, peek, decoded=True)
 
 
 class _Wanted:
@@ -184,49 +219,119 @@ class _Wanted:
         scan.at = match.end()
         if name in (b"BODY", b"BODY.PEEK") and scan.peek(b"["):
             self.sections[_section(scan, peek=name == b"BODY.PEEK")] = None
+        elif name in _BINARY:
+            self.sections[_binary(scan, name)] = None
         elif name in _RFC822:
             self.sections[_RFC822[name]] = None
         elif (item := _BY_NAME.get(name)) is not None:
             self.items[name] = item
+            if item is Item.PREVIEW and scan.skip(b" ("):
+                _preview_modifiers(scan)
         else:
             raise ProtocolError("The fetch item is not known")
         if len(self.items) + len(self.sections) > ITEMS_MAX:
             raise ProtocolError("Too many fetch items")
 
 
-_Asked: TypeAlias = tuple[tuple[Item, ...], tuple[Section, ...], int]
+def _preview_modifiers(scan: Scanner) -> None:
+    """LAZY is obeyed by answering at once: previews are kept. Source: RFC 8970 §4.1, §6."""
+    while True:
+        if scan.word("A modifier") != b"LAZY":
+            raise ProtocolError("The modifier is not known")
+        if scan.skip(b")"):
+            return
+        scan.space()
 
 
-def _asked(scan: Scanner, uid: bool) -> _Asked:
-    """Everything behind the set: items, sections, CHANGEDSINCE."""
+@dataclass(slots=True)
+class _Modifiers:
+    """What stands in parentheses behind the items."""
+
+    changedsince: int = -1
+    vanished: bool = False
+    partial: tuple[int, int] | None = None
+
+    def take(self, scan: Scanner, uid: bool) -> None:
+        """Reads one."""
+        word = scan.word("A modifier")
+        if word == b"CHANGEDSINCE" and self.changedsince < 0:
+            scan.space()
+            self.changedsince = scan.number(MODSEQ_MAX)
+        elif word == b"VANISHED" and uid and not self.vanished:
+            self.vanished = True
+        elif word == b"PARTIAL" and uid and self.partial is None:
+            scan.space()
+            self.partial = partial_range(scan)
+        else:
+            raise ProtocolError("The modifier is not known, or has no place here")
+
+
+def partial_range(scan: Scanner) -> tuple[int, int]:
+    """`1:100`, or `-1:-100` for the last ones. The nearer end comes first.
+
+    Source: RFC 9394 §4 (partial-range).
+    """
+    last = scan.skip(b"-")
+    first = scan.number()
+    scan.expect(b":-" if last else b":", "A range of places")
+    second = scan.number()
+    if not first or not second:
+        raise ProtocolError("Places are counted from 1")
+    low, high = min(first, second), max(first, second)
+    return (-low, -high) if last else (low, high)
+
+
+_Asked: TypeAlias = tuple[
+    tuple[Item, ...], tuple[Section, ...], int, bool, tuple[int, int] | None, bool
+]
+
+
+def _items(scan: Scanner) -> _Wanted:
     wanted = _Wanted()
     if scan.skip(b"("):
         wanted.take(scan)
         while scan.skip(b" "):
             wanted.take(scan)
         scan.expect(b")", "A closing parenthesis")
+        return wanted
+    match = _ITEM.match(scan.text, scan.at)
+    macro = _MACROS.get(match[0].upper()) if match is not None else None
+    if match is not None and macro is not None:
+        scan.at = match.end()
+        wanted.items.update((item.value, item) for item in macro)
     else:
-        match = _ITEM.match(scan.text, scan.at)
-        macro = _MACROS.get(match[0].upper()) if match is not None else None
-        if match is not None and macro is not None:
-            scan.at = match.end()
-            wanted.items.update((item.value, item) for item in macro)
-        else:
-            wanted.take(scan)
-    changedsince = -1
+        wanted.take(scan)
+    return wanted
+
+
+def _asked(scan: Scanner, uid: bool) -> _Asked:
+    """Everything behind the set: items, sections, modifiers."""
+    wanted = _items(scan)
+    modifiers = _Modifiers()
     if scan.skip(b" ("):
-        if scan.word("CHANGEDSINCE") != b"CHANGEDSINCE":
-            raise ProtocolError("The modifier is not known")
-        scan.space()
-        changedsince = scan.number(MODSEQ_MAX)
+        modifiers.take(scan, uid)
+        while scan.skip(b" "):
+            modifiers.take(scan, uid)
         scan.expect(b")", "A closing parenthesis")
-        wanted.items[b"MODSEQ"] = Item.MODSEQ
     scan.end()
-    if uid:
-        wanted.items[b"UID"] = Item.UID
+    changedsince = modifiers.changedsince
+    if changedsince >= 0:
+        wanted.items[b"MODSEQ"] = Item.MODSEQ
+    elif modifiers.vanished:
+        raise ProtocolError("VANISHED needs CHANGEDSINCE")
     items = wanted.items
+    names_uid = b"UID" in items
+    if uid:
+        items[b"UID"] = Item.UID
     ordered = tuple([item for name, item in _BY_NAME.items() if name in items])
-    return ordered, tuple(wanted.sections), changedsince
+    return (
+        ordered,
+        tuple(wanted.sections),
+        changedsince,
+        modifiers.vanished,
+        modifiers.partial,
+        names_uid,
+    )
 
 
 @lru_cache(maxsize=256)
@@ -242,3 +347,12 @@ def parse_fetch(tag: bytes, scan: Scanner, uid: bool) -> Fetch:
     rest = scan.text[scan.at :]
     asked = _asked_before(rest, uid) if len(rest) <= REMEMBERED_OCTETS_MAX else _asked(scan, uid)
     return Fetch(tag, uid, messages, *asked)
+
+
+def parse_attributes(scan: Scanner) -> tuple[tuple[Item, ...], tuple[Section, ...]]:
+    """A list of fetch items by itself, as NOTIFY and UPDATE have it (RFC 5465 §8)."""
+    if not scan.peek(b"("):
+        raise ProtocolError("A list of fetch items expected")
+    wanted = _items(scan)
+    ordered = tuple([item for name, item in _BY_NAME.items() if name in wanted.items])
+    return ordered, tuple(wanted.sections)

@@ -1,99 +1,142 @@
 """SELECT, EXAMINE, CLOSE and UNSELECT.
 
-Source: RFC 3501 §6.3.1-2, §6.4.2; RFC 3691 §2; RFC 7162 §3.1.2, §3.1.8, §3.2.11 (CLOSED).
+Opening costs the same in a mailbox of any size: counters are kept, UIDs are read when a sequence
+number is first used (`view`), and what changed since is asked for by mod-sequence (`resync`).
+Source: RFC 3501 §6.3.1-2, §6.4.2; RFC 3691 §2; RFC 4314 §5.2 (READ-ONLY, PERMANENTFLAGS); RFC 7162
+§3.1.2, §3.1.8, §3.2.5, §3.2.8, §3.2.11 (CLOSED); RFC 8474 §4.2; RFC 9051 §6.3.2; RFC 9586.
 """
 
 from __future__ import annotations
 
 from postroad.mail.flags import Flag
-from postroad.mail.uidset import UIDSet
+from postroad.mail.rights import flags_allowed
+from postroad.protocol.imap import render
 from postroad.protocol.imap.commands import Close, Unselect
 from postroad.protocol.imap.mailboxes import Select
-from postroad.service.imapd import places
+from postroad.protocol.imap.names import SEPARATOR
+from postroad.service.imapd import long, places
+from postroad.service.imapd.objectid import mailbox_id
+from postroad.service.imapd.places import Place
+from postroad.service.imapd.resync import resync
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.view import View, flags_response
 from postroad.store.operations import ClaimRecent, Expunge
+from postroad.store.selected import UID_MAX
 from postroad.store.values import Mailbox, unix
 
-UNSEEN_SCAN_SLICES_MAX = 20
-"""How far SELECT looks for the first unseen message from each end, some 500 messages a slice;
-past it the code is left out, which RFC 3501 §7.1 allows."""
+_CHANGING = frozenset("swtie")
+"""Whoever has none of these rights can change nothing."""
 
 
 async def select(session: Session, command: Select) -> Answer:
     """A SELECT that fails leaves no mailbox selected (RFC 3501 §6.3.1)."""
+    if command.resync is not None:
+        if not session.qresync:
+            return Answer("ENABLE QRESYNC comes first", status=b"BAD", expunges=False)
+        if session.uid_only and command.resync.matches is not None:
+            text = "Only UIDs are understood now"
+            return Answer(text, b"UIDREQUIRED", b"BAD", expunges=False)
     if session.view is not None:
         await leave_mailbox(session)
         session.put(b"* OK [CLOSED] The previous mailbox is closed\r\n")
-    store = session.site.store
     place = places.need(session, command.mailbox, "r")
-    found = place.mailbox
-    first_recent = found.first_recent
-    if not command.read_only and found.first_recent < found.uidnext:
-        claim = ClaimRecent(account=found.account, mailbox=found.mailbox)
-        [first_recent] = await session.site.database.submit(claim)
-    opened = store.open(found.account, found.mailbox)
-    if opened is None:
+    read_only = command.read_only or not place.rights & _CHANGING
+    first_recent = await _first_recent(session, place, read_only)
+    found = _open(session, place, read_only, first_recent)
+    if found is None:
         return no("There is no such mailbox", b"NONEXISTENT")
-    mailbox, uids = opened
-    view = View(
-        mailbox,
-        uids,
-        read_only=command.read_only,
-        first_recent=first_recent,
-        keywords=frozenset(store.keywords(mailbox.account, mailbox.mailbox)),
-    )
+    mailbox, view, unseen = found
     if command.condstore:
         session.enabled.add(b"CONDSTORE")
     session.select(view)
-    _describe(session, mailbox, view)
-    if command.read_only:
+    _describe(session, mailbox, view, unseen)
+    if session.rev2:
+        session.put(_list_response(session, place, command.mailbox))
+    if command.resync is not None and command.resync.uidvalidity == mailbox.uidvalidity:
+        await resync(session, view, command.resync)
+    if read_only:
         return Answer("Selected, read-only", b"READ-ONLY")
     return Answer("Selected", b"READ-WRITE")
 
 
-def _describe(session: Session, mailbox: Mailbox, view: View) -> None:
+async def _first_recent(session: Session, place: Place, read_only: bool) -> int:
+    """From which UID on messages are \\Recent here. The owner's session takes them for itself."""
+    mailbox = place.mailbox
+    if not session.manner.recent:
+        return UID_MAX + 1
+    if read_only or place.account != session.user or mailbox.first_recent >= mailbox.uidnext:
+        return mailbox.first_recent
+    return await long.submit(session, ClaimRecent(account=place.account, mailbox=mailbox.mailbox))
+
+
+def _open(
+    session: Session, place: Place, read_only: bool, first_recent: int
+) -> tuple[Mailbox, View, int] | None:
+    """The mailbox, its view and the number of the first unseen message, of one commit."""
+    store = session.site.store
+    with session.site.database.snapshot():
+        mailbox = store.mailbox_by_id(place.account, place.mailbox.mailbox)
+        if mailbox is None:
+            return None
+        recent, unseen = store.opening(mailbox.account, mailbox.mailbox, first_recent)
+        view = View(
+            mailbox,
+            None,
+            read_only=read_only,
+            first_recent=first_recent,
+            keywords=frozenset(store.keywords(mailbox.account, mailbox.mailbox)),
+            store=store,
+            name=place.name,
+            rights=place.rights,
+            reader=0 if place.account == session.user else session.user,
+            recent=recent,
+        )
+    return mailbox, view, 0 if view.reader else unseen
+
+
+def _describe(session: Session, mailbox: Mailbox, view: View, unseen: int) -> None:
+    manner = session.manner
     session.put(flags_response(view.keywords))
     if view.read_only:
         session.put(b"* OK [PERMANENTFLAGS ()] Nothing can be changed\r\n")
     else:
-        known = flags_response(view.keywords)[len(b"* FLAGS (") : -len(b")\r\n")]
-        session.put(b"* OK [PERMANENTFLAGS (%b \\*)] Flags that are kept\r\n" % known)
-    session.put(b"* %d EXISTS\r\n* %d RECENT\r\n" % (view.exists, view.recent))
-    unseen = first_unseen(session, mailbox, view)
-    if unseen:
+        session.put(b"* OK [PERMANENTFLAGS (%b)] Flags that are kept\r\n" % _permanent(view))
+    session.put(view.arrivals(manner))
+    if unseen and manner.recent and not manner.uid_only:
         session.put(b"* OK [UNSEEN %d] The first unseen message\r\n" % unseen)
     session.put(
         b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % mailbox.uidvalidity,
         b"* OK [UIDNEXT %d] The next UID\r\n" % mailbox.uidnext,
+        b"* OK [MAILBOXID (%b)] The same under any name\r\n" % mailbox_id(mailbox),
         b"* OK [HIGHESTMODSEQ %d] The highest mod-sequence\r\n" % max(mailbox.highestmodseq, 1),
     )
 
 
-def first_unseen(session: Session, mailbox: Mailbox, view: View) -> int:
-    """The number of the first message without \\Seen; 0: none, or none near either end.
+def _permanent(view: View) -> bytes:
+    """What the user's rights let him change (RFC 4314 §5.2)."""
+    words = sorted(view.keywords) if view.may("w") else []
+    told = render.flags(Flag(flags_allowed(view.rights)), words)
+    return b" ".join([*([told] if told else []), *([b"\\*"] if view.may("w") else [])])
 
-    Walks from both ends: what is unread is mostly new, and the count says when all were met.
-    """
-    left = mailbox.unseen
-    uids = view.uids
-    store = session.site.store
-    low, high = 0, len(uids)
-    met = 0
-    for _ in range(UNSEEN_SCAN_SLICES_MAX):
-        if not left or low >= high:
-            break
-        for at in (low, max(low, high - 500)):
-            ends = UIDSet(((uids[at], uids[min(at + 500, high) - 1]),))
-            for rows in store.messages(view.account, view.mailbox, ends):
-                unseen = [row.uid for row in rows if not row.flags & Flag.SEEN]
-                if unseen and at == low:
-                    return view.seq(unseen[0]) or 0
-                if unseen:
-                    left -= len(unseen)
-                    met = unseen[0]
-        low, high = low + 500, max(low, high - 500)
-    return (view.seq(met) or 0) if met and not left else 0
+
+def _list_response(session: Session, place: Place, asked: str) -> bytes:
+    """Source: RFC 9051 §6.3.2, §6.3.9.7 (OLDNAME: the name was spelt in another way)."""
+    if place.account == session.user:
+        has_children = session.site.store.has_children(place.account, place.mailbox.name)
+    else:
+        below = place.name + SEPARATOR
+        has_children = any(other.name.startswith(below) for other in places.places(session))
+    attributes = [b"\\HasChildren" if has_children else b"\\HasNoChildren"]
+    if place.mailbox.special_use and place.account == session.user:
+        attributes.append(place.mailbox.special_use.encode())
+    old = b""
+    if asked != place.name:
+        old = b' ("OLDNAME" (%b))' % session.mailbox_name(asked)
+    return b'* LIST (%b) "/" %b%b\r\n' % (
+        b" ".join(attributes),
+        session.mailbox_name(place.name),
+        old,
+    )
 
 
 async def leave_mailbox(session: Session) -> None:
@@ -102,21 +145,19 @@ async def leave_mailbox(session: Session) -> None:
     if view is None:
         return
     session.select(None)
-    if not view.read_only and view.last_uid >= view.first_recent:
+    if not view.read_only and not view.reader and view.last >= view.first_recent:
         mailbox = session.site.store.mailbox_by_id(view.account, view.mailbox)
-        if mailbox is not None and mailbox.first_recent <= view.last_uid:
+        if mailbox is not None and mailbox.first_recent <= view.last:
             claim = ClaimRecent(account=view.account, mailbox=view.mailbox)
             await session.site.database.submit(claim)
 
 
 async def close(session: Session, command: Close) -> Answer:
-    """Expunges without a word, unless the mailbox is read-only."""
+    """Expunges without a word, unless that is not allowed. No HIGHESTMODSEQ (RFC 7162 §3.2.8)."""
     view = session.selected
-    if not view.read_only:
-        expunge = Expunge(
-            account=view.account, mailbox=view.mailbox, now=unix(session.site.clock.now())
-        )
-        await session.site.database.submit(expunge)
+    if not view.read_only and view.may("e"):
+        now = unix(session.site.clock.now())
+        await long.submit(session, Expunge(account=view.account, mailbox=view.mailbox, now=now))
     await leave_mailbox(session)
     return Answer("Closed")
 

@@ -30,8 +30,10 @@ from postroad.protocol.imap.server import (
     ServerConnection,
     State,
 )
+from postroad.service.imapd import news
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPCommandDeferred
-from postroad.service.imapd.view import View
+from postroad.service.imapd.turns import turn
+from postroad.service.imapd.view import Manner, View
 from postroad.service.site import Site
 
 if TYPE_CHECKING:
@@ -89,8 +91,8 @@ _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
 class Session:
     __slots__ = (
         "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher", "_tag",
-        "_task", "_unsubscribe", "_waiting", "account", "core", "dirty", "enabled", "failures",
-        "handlers", "id", "idling", "partial", "reason", "site", "stream", "view",
+        "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty", "enabled",
+        "failures", "handlers", "id", "idling", "partial", "reason", "site", "stream", "view",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +125,7 @@ class Session:
         self._tag = b""
         self._task: Task[object] | None = None
         self._unsubscribe: Unsubscribe | None = None
+        self._unwatch: Unsubscribe | None = None
         self._waiting = False
 
     # -- writing ------------------------------------------------------------------------------
@@ -229,6 +232,9 @@ class Session:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
         if self._pusher is not None:
             self._pusher.cancel()
             await asyncio.wait([self._pusher])
@@ -291,7 +297,7 @@ class Session:
         elif self._bad:
             self._bad -= 1
         if answer is not SILENCE:
-            self.tell(expunges=answer.expunges)
+            await self.tell_all(expunges=answer.expunges)
             self.put(answer.render(command.tag))
         if self.is_full:
             await self.flush()
@@ -328,10 +334,26 @@ class Session:
         self.core.state = State.AUTHENTICATED
         self._unsubscribe = self.site.database.subscribe(account.account, self._notice)
 
+    async def forget_login(self) -> None:
+        """As if nobody had logged in (RFC 8437 §3); who failed to is still remembered."""
+        self.select(None)
+        await self.stop_idling()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self.account = None
+        self.core.unauthenticate()
+
     def select(self, view: View | None) -> None:
+        """Another's mailbox is watched for as long as it is selected."""
         self.view = view
         self.dirty = False
         self.core.state = State.AUTHENTICATED if view is None else State.SELECTED
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        if view is not None and view.account != self.user:
+            self._unwatch = self.site.database.subscribe(view.account, self._notice)
 
     def _notice(self, notice: Notice) -> None:
         """A hint, on the loop: mark it; wake the session when it idles."""
@@ -339,6 +361,8 @@ class Session:
         match notice.topic:
             case Topic.MESSAGES:
                 if view is None or notice.mailbox not in (0, view.mailbox):  # 0: any of them
+                    return
+                if notice.account not in (0, view.account):
                     return
             case Topic.MAILBOXES:
                 if view is None:
@@ -357,7 +381,7 @@ class Session:
         """Tells news to an idling client; `_leave` and `stop_idling` wait for it."""
         try:
             while self.dirty and self.idling:
-                self.tell(expunges=True)
+                await self.tell_all(expunges=True)
                 await self.flush()
         except Farewell as farewell:
             self.end(farewell.text, farewell.reason)
@@ -376,21 +400,33 @@ class Session:
         if self._pusher is not None:
             await asyncio.wait([self._pusher])
 
-    def tell(self, *, expunges: bool, ask: bool = False) -> None:
-        """Puts what happened in the selected mailbox, if anything did.
+    def tell(self, *, expunges: bool, ask: bool = False) -> bool:
+        """Puts what happened in the selected mailbox, if anything did; whether there is more.
 
         ask: without waiting for a hint. Raises: Farewell when the mailbox is gone.
         """
         view = self.view
         if view is None:
-            return
-        if not (self.dirty or ask or (expunges and view.vanished is not None)):
-            return
+            return False
+        ask = ask or self.dirty
+        if not (ask or view.is_behind or (expunges and view.vanished is not None)):
+            return False
         self.dirty = False
-        changes = self.site.store.changes(view.account, view.mailbox, view.modseq)
-        if changes is None:
+        more = news.tell(self, view, expunges=expunges, ask=ask)
+        if more is None:
             raise Farewell("The selected mailbox was deleted", "mailbox deleted")
-        self.put(*view.apply(changes, expunges=expunges, modseqs=self.condstore))
+        return more
+
+    async def tell_all(self, *, expunges: bool) -> None:
+        """The same to its end, with a turn for the others after each page."""
+        while self.tell(expunges=expunges) and self.view is not None:
+            await self.flush()
+            await turn()
+            if not self.uid_only:
+                try:
+                    await self.view.number()
+                except StateError as error:
+                    raise Farewell(error.text, "mailbox deleted") from error
 
     # -- what the client understands ------------------------------------------------------------
 
@@ -398,6 +434,10 @@ class Session:
     def condstore(self) -> bool:
         """Mod-sequences are told (RFC 7162 §3.1)."""
         return b"CONDSTORE" in self.enabled
+
+    @property
+    def manner(self) -> Manner:
+        return Manner.of(self.enabled)
 
     @property
     def qresync(self) -> bool:

@@ -1,0 +1,103 @@
+"""News of the selected mailbox: what a session has not told its client yet, a page at a time.
+
+Removals and arrivals are taken in at once; flags that changed are told FLAG_PAGE at a time, in the
+order of their changes, so that a session that is far behind neither keeps the loop nor its client
+waiting. What the session changed and told itself is passed over.
+Source: RFC 3501 §5.2, §5.5, §7.4.1; RFC 7162 §3.2.4, §3.2 (HIGHESTMODSEQ while news waits).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postroad.mail.uidset import UIDSet
+from postroad.service.imapd.personal import as_read
+from postroad.service.imapd.view import NUMBERS_AT_ONCE, Manner, View
+from postroad.store.contract import Store
+from postroad.store.selected import UID_MAX
+from postroad.store.values import MessageRow
+
+if TYPE_CHECKING:
+    from postroad.service.imapd.session import Session
+
+FLAG_PAGE = 500
+
+
+def tell(session: Session, view: View, *, expunges: bool, ask: bool) -> bool | None:
+    """Puts what happened, as far as it goes without waiting.
+
+    ask: look at the mailbox. True: there is more, to be told after a turn and `view.number()`.
+    None: the mailbox is gone.
+    """
+    manner = session.manner
+    store = session.site.store
+    added = 0
+    if ask:
+        news = store.news(
+            view.account, view.mailbox, view.modseq, view.last, numbers=view.is_numbered
+        )
+        if news is None:
+            return None
+        added = view.take(news)
+    unnumbered = not view.is_numbered and view.exists > NUMBERS_AT_ONCE
+    more = False
+    if expunges and view.vanished is not None:
+        if unnumbered and not manner.vanished:
+            more = True
+        else:
+            session.put(*view.expunges(manner))
+    if added:
+        session.put(view.arrivals(manner))
+    if view.is_behind:
+        if unnumbered and not manner.uid_only and _has_flag_news(store, view):
+            return True
+        more = _tell_flags(session, view, manner) or more
+    return more
+
+
+def _has_flag_news(store: Store, view: View) -> bool:
+    """Else the view has caught up: new messages are no flag news."""
+    if view.untold:
+        return True
+    for after, below in view.spans():
+        if store.flag_news(view.account, view.mailbox, after, below, view.known_before, 1):
+            return True
+    view.caught_up()
+    return False
+
+
+def _tell_flags(session: Session, view: View, manner: Manner) -> bool:
+    """One page; whether there may be another."""
+    rows, more = _page(session.site.store, view)
+    if rows:
+        session.put(*view.new_keywords(rows))
+        session.put(*view.flag_lines(rows, manner))
+        if view.vanished is not None and manner.modseqs and manner.vanished:
+            told = b"* OK [HIGHESTMODSEQ %d] Removals are still to be told\r\n"
+            session.put(told % max(view.settled, 1))
+    return more
+
+
+def _page(store: Store, view: View) -> tuple[list[MessageRow], bool]:
+    found: dict[int, MessageRow] = {}
+    if view.untold:
+        wanted, view.untold = UIDSet.of(view.untold), set()
+        for rows in store.messages(view.account, view.mailbox, view.known(wanted)):
+            found.update((row.uid, row) for row in rows)
+    more = False
+    for after, below in view.spans():
+        room = FLAG_PAGE - len(found)
+        if room <= 0:
+            more = True
+            break
+        page = store.flag_news(view.account, view.mailbox, after, below, view.known_before, room)
+        found.update((row.uid, row) for row in page)
+        if len(page) == room:
+            view.flags_at = (page[-1].modseq, page[-1].uid)
+            more = True
+            break
+        view.flags_at = (below - 1, UID_MAX)
+    if not more:
+        view.caught_up()
+    rows = sorted(found.values(), key=lambda row: row.uid)
+    return as_read(store, view, rows), more
