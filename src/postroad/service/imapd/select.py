@@ -8,9 +8,6 @@ Source: RFC 3501 §6.3.1-2, §6.4.2; RFC 3691 §2; RFC 4314 §5.2 (READ-ONLY, PE
 
 from __future__ import annotations
 
-from postroad.mail.flags import Flag
-from postroad.mail.rights import flags_allowed
-from postroad.protocol.imap import render
 from postroad.protocol.imap.commands import Close, Unselect
 from postroad.protocol.imap.mailboxes import Select
 from postroad.protocol.imap.names import SEPARATOR
@@ -18,6 +15,7 @@ from postroad.service.imapd import long, places
 from postroad.service.imapd.objectid import mailbox_id
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.resync import resync
+from postroad.service.imapd.rights import permanent_flags
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.view import View, flags_response
 from postroad.store.operations import ClaimRecent, Expunge
@@ -100,7 +98,7 @@ def _describe(session: Session, mailbox: Mailbox, view: View, unseen: int) -> No
     if view.read_only:
         session.put(b"* OK [PERMANENTFLAGS ()] Nothing can be changed\r\n")
     else:
-        session.put(b"* OK [PERMANENTFLAGS (%b)] Flags that are kept\r\n" % _permanent(view))
+        session.put(b"* OK [PERMANENTFLAGS (%b)] Flags that are kept\r\n" % permanent_flags(view))
     session.put(view.arrivals(manner))
     if unseen and manner.recent and not manner.uid_only:
         session.put(b"* OK [UNSEEN %d] The first unseen message\r\n" % unseen)
@@ -109,14 +107,8 @@ def _describe(session: Session, mailbox: Mailbox, view: View, unseen: int) -> No
         b"* OK [UIDNEXT %d] The next UID\r\n" % mailbox.uidnext,
         b"* OK [MAILBOXID (%b)] The same under any name\r\n" % mailbox_id(mailbox),
         b"* OK [HIGHESTMODSEQ %d] The highest mod-sequence\r\n" % max(mailbox.highestmodseq, 1),
+        b"* OK [URLMECH INTERNAL] How URLs are authorized\r\n",
     )
-
-
-def _permanent(view: View) -> bytes:
-    """What the user's rights let him change (RFC 4314 §5.2)."""
-    words = sorted(view.keywords) if view.may("w") else []
-    told = render.flags(Flag(flags_allowed(view.rights)), words)
-    return b" ".join([*([told] if told else []), *([b"\\*"] if view.may("w") else [])])
 
 
 def _list_response(session: Session, place: Place, asked: str) -> bytes:
