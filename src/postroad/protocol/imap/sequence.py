@@ -1,6 +1,6 @@
-"""Sequence sets: numbers and ranges, with `*` still open.
+"""Sequence sets: numbers and ranges, with `*` still open, or `$`, the last search's result.
 
-Source: RFC 3501 §9 (sequence-set).
+Source: RFC 3501 §9 (sequence-set), RFC 5182 §3 (seq-last-command).
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ def _number(octets: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """ranges: as written; STAR for `*`."""
+    """ranges: as written; STAR for `*`. is_saved: it is `$`, and only the view knows what."""
 
     ranges: tuple[tuple[int, int], ...]
+    is_saved: bool = False
 
     @classmethod
     def parse(cls, octets: bytes) -> SequenceSet:
         """Raises: ValueError."""
+        if octets == b"$":
+            return cls((), is_saved=True)
         ranges = []
         for item in octets.split(b","):
             low, colon, high = item.partition(b":")
@@ -48,7 +51,7 @@ class SequenceSet:
 
     def largest(self, star: int) -> int:
         """The largest number meant, `*` being `star`."""
-        return max(max(low or star, high or star) for low, high in self.ranges)
+        return max((max(low or star, high or star) for low, high in self.ranges), default=0)
 
     def resolve(self, star: int) -> UIDSet:
         """The numbers meant; star: the largest in use, 0 when there is none (`*` is nothing)."""
@@ -56,6 +59,9 @@ class SequenceSet:
         return UIDSet.of_ranges(pair for pair in pairs if pair[0] and pair[1])
 
     def render(self) -> bytes:
+        if self.is_saved:
+            return b"$"
+
         def one(number: int) -> str:
             return "*" if number == STAR else str(number)
 

@@ -17,13 +17,18 @@ from postroad.mail.errors import LocalProtocolError, ProtocolError
 from postroad.protocol.imap import (
     acl,
     commands,
+    context,
     fetch,
     lists,
     mailboxes,
     messages,
     metadata,
+    multisearch,
+    notify,
     quota,
     search,
+    sort,
+    thread,
     urlauth,
 )
 from postroad.protocol.imap.append import Grammar
@@ -91,6 +96,7 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"LOGIN": (_BEFORE, commands.parse_login),
     b"AUTHENTICATE": (_BEFORE, commands.parse_authenticate),
     b"ENABLE": (_AFTER, commands.parse_enable),
+    b"NOTIFY": (_AFTER, notify.parse_notify),
     b"COMPRESS": (_AFTER, commands.parse_compress),
     b"UNAUTHENTICATE": (_AFTER, _plain(commands.Unauthenticate)),
     b"NAMESPACE": (_AFTER, _plain(commands.Namespace)),
@@ -123,6 +129,10 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"UNSELECT": (_SELECTED, _plain(commands.Unselect)),
     b"EXPUNGE": (_SELECTED, commands.parse_expunge),
     b"SEARCH": (_SELECTED, search.parse_search),
+    b"ESEARCH": (_AFTER, multisearch.parse_esearch),
+    b"SORT": (_SELECTED, sort.parse_sort),
+    b"THREAD": (_SELECTED, thread.parse_thread),
+    b"CANCELUPDATE": (_SELECTED, context.parse_cancelupdate),
     b"FETCH": (_SELECTED, fetch.parse_fetch),
     b"STORE": (_SELECTED, messages.parse_store),
     b"COPY": (_SELECTED, messages.parse_copy),
@@ -445,8 +455,6 @@ class ServerConnection:
             if not uid and name in BY_NUMBER and b"UIDONLY" in self.enabled:
                 raise UIDRequired
             return parser(tag, Scanner(text, verb.end(), self.enabled), uid)
-        except search.UnknownCharset as error:
-            return Bad(tag, str(error), b"BADCHARSET (US-ASCII UTF-8)", no=True)
         except Declined as error:
             return Bad(tag, str(error), error.code, no=error.no)
         except ProtocolError as error:

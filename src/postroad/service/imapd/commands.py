@@ -5,8 +5,20 @@ from __future__ import annotations
 from typing import Any, cast
 
 from postroad.protocol.imap import acl as acls
-from postroad.protocol.imap import commands, fetch, lists, mailboxes, messages, search
-from postroad.protocol.imap import metadata as annotations
+from postroad.protocol.imap import (
+    commands,
+    context,
+    fetch,
+    lists,
+    mailboxes,
+    messages,
+    multisearch,
+    search,
+    sort,
+    thread,
+)
+from postroad.protocol.imap import metadata as annotating
+from postroad.protocol.imap import notify as notifying
 from postroad.protocol.imap import quota as quotas
 from postroad.protocol.imap import urlauth as protocol_urlauth
 from postroad.protocol.imap.append import Append, Replace
@@ -27,6 +39,7 @@ from postroad.service.imapd import (
     metadata,
     namespace,
     noop,
+    notify,
     quota,
     replace,
     select,
@@ -37,10 +50,14 @@ from postroad.service.imapd import (
     urlauth,
     urlfetch,
 )
+from postroad.service.imapd import context as contexts
 from postroad.service.imapd import fetch as fetching
 from postroad.service.imapd import lists as listing
 from postroad.service.imapd import mailboxes as naming
+from postroad.service.imapd import multisearch as multisearching
 from postroad.service.imapd import search as searching
+from postroad.service.imapd import sort as sorting
+from postroad.service.imapd import thread as threading
 from postroad.service.imapd.session import Handler
 
 # Each takes its own kind of command: the table is what pairs them.
@@ -54,6 +71,7 @@ _TABLE: dict[type[Command], Any] = {
     commands.Login: login.login,
     commands.Authenticate: authenticate.authenticate,
     commands.Enable: enable.enable,
+    notifying.Notify: notify.notify,
     commands.Compress: compress.compress,
     commands.Unauthenticate: unauthenticate.unauthenticate,
     commands.Namespace: namespace.namespace,
@@ -72,8 +90,8 @@ _TABLE: dict[type[Command], Any] = {
     acls.GetACL: acl.getacl,
     acls.ListRights: acl.listrights,
     acls.MyRights: acl.myrights,
-    annotations.GetMetadata: metadata.getmetadata,
-    annotations.SetMetadata: metadata.setmetadata,
+    annotating.GetMetadata: metadata.getmetadata,
+    annotating.SetMetadata: metadata.setmetadata,
     quotas.GetQuota: quota.getquota,
     quotas.GetQuotaRoot: quota.getquotaroot,
     quotas.SetQuota: quota.setquota,
@@ -85,6 +103,10 @@ _TABLE: dict[type[Command], Any] = {
     protocol_urlauth.ResetKey: urlauth.resetkey,
     protocol_urlauth.URLFetch: urlfetch.urlfetch,
     search.Search: searching.search,
+    multisearch.ESearch: multisearching.esearch,
+    sort.Sort: sorting.sort,
+    thread.Thread: threading.thread,
+    context.CancelUpdate: contexts.cancelupdate,
     fetch.Fetch: fetching.fetch,
     messages.Store: store.store,
     messages.Copy: copy.copy,

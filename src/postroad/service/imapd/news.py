@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postroad.mail.uidset import UIDSet
+from postroad.service.imapd import context
 from postroad.service.imapd.personal import as_read
 from postroad.service.imapd.view import NUMBERS_AT_ONCE, Manner, View
 from postroad.store.contract import Store
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 FLAG_PAGE = 500
 
 
-def tell(session: Session, view: View, *, expunges: bool, ask: bool) -> bool | None:
+def tell(
+    session: Session, view: View, *, expunges: bool, ask: bool, flags: bool = True
+) -> bool | None:
     """Puts what happened, as far as it goes without waiting.
 
-    ask: look at the mailbox. True: there is more, to be told after a turn and `view.number()`.
+    ask: look at the mailbox. flags: the client wants to hear of flags that changed.
+    True: there is more, to be told after a turn and `view.number()`.
     None: the mailbox is gone.
     """
     manner = session.manner
@@ -39,6 +43,7 @@ def tell(session: Session, view: View, *, expunges: bool, ask: bool) -> bool | N
         if news is None:
             return None
         added = view.take(news)
+        session.put(*context.removed(view))
     unnumbered = not view.is_numbered and view.exists > NUMBERS_AT_ONCE
     more = False
     if expunges and view.vanished is not None:
@@ -48,6 +53,9 @@ def tell(session: Session, view: View, *, expunges: bool, ask: bool) -> bool | N
             session.put(*view.expunges(manner))
     if added:
         session.put(view.arrivals(manner))
+    if not flags:
+        view.untold.clear()
+        view.caught_up()
     if view.is_behind:
         if unnumbered and not manner.uid_only and _has_flag_news(store, view):
             return True

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from postroad.database.contract import Notice, Topic, Unsubscribe
@@ -19,7 +18,8 @@ from postroad.mail import limits
 from postroad.mail.errors import Fault, ProtocolError, StateError, Unavailable
 from postroad.net.contract import Disconnected, Stream, TimedOut
 from postroad.protocol.imap import render
-from postroad.protocol.imap.commands import Command
+from postroad.protocol.imap.commands import Command, Expunge
+from postroad.protocol.imap.messages import Copy
 from postroad.protocol.imap.server import (
     NEED_DATA,
     AppendData,
@@ -30,7 +30,8 @@ from postroad.protocol.imap.server import (
     ServerConnection,
     State,
 )
-from postroad.service.imapd import news
+from postroad.service.imapd import context, news, rights
+from postroad.service.imapd.answers import SILENCE, Answer, Farewell, no
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPCommandDeferred
 from postroad.service.imapd.turns import turn
 from postroad.service.imapd.view import Manner, View
@@ -38,6 +39,8 @@ from postroad.service.site import Site
 
 if TYPE_CHECKING:
     from asyncio import Task
+
+    from postroad.service.imapd.watch import Watch
 
 OUT_OCTETS_MAX = 128 << 10
 """Past it what was put is written before more is made."""
@@ -47,42 +50,6 @@ PROGRESS_EVERY_S = 5.0
 client gives up after."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The tagged response. status: b"OK", b"NO" or b"BAD". code: without brackets.
-
-    expunges: EXPUNGE may be told before it (RFC 3501 §7.4.1).
-    """
-
-    text: str
-    code: bytes = b""
-    status: bytes = b"OK"
-    expunges: bool = True
-
-    def render(self, tag: bytes) -> bytes:
-        text = self.text.encode("utf-8", "replace")
-        if self.code:
-            return b"%b %b [%b] %b\r\n" % (tag, self.status, self.code, text)
-        return b"%b %b %b\r\n" % (tag, self.status, text)
-
-
-SILENCE = Answer("")
-"""The command has written its own answer."""
-
-
-def no(text: str, code: bytes = b"", *, expunges: bool = True) -> Answer:
-    return Answer(text, code, b"NO", expunges)
-
-
-class Farewell(Exception):
-    """The session ends with * BYE and this text."""
-
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text)
-        self.text = text
-        self.reason = reason
-
-
 Handler: TypeAlias = "Callable[[Session, Command], Awaitable[Answer]]"
 
 _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
@@ -90,9 +57,10 @@ _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
 
 class Session:
     __slots__ = (
-        "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher", "_tag",
-        "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty", "enabled",
-        "failures", "handlers", "id", "idling", "partial", "reason", "site", "stream", "view",
+        "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher",
+        "_tag", "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty",
+        "enabled", "failures", "handlers", "id", "idling", "partial", "reason", "site", "stream",
+        "view", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +82,8 @@ class Session:
         """A literal is half written: nothing else can be said any more."""
         self.failures = 0
         self.reason = ""
+        self.watch: Watch | None = None
+        """What NOTIFY asked for; None: as without it."""
         self._bad = 0
         self._out: list[bytes] = []
         self._out_octets = 0
@@ -169,11 +139,16 @@ class Session:
             raise TimedOut("idle for too long")
         if self._farewell is not None and (self.idling or self.core.is_between_commands):
             raise self._farewell
+        if self.watch is not None and self.watch.interest.eager:
+            while self._has_news and not self.idling and self.core.is_between_commands:
+                await self._tell_unasked()
         self._waiting = True
         try:
             return await self.stream.read(left)
         finally:
             self._waiting = False
+            if self._pusher is not None and not self.idling:
+                await asyncio.wait([self._pusher])
 
     async def read_line(self) -> bytes | None:
         """A line that is no command; None when it was too long."""
@@ -235,6 +210,7 @@ class Session:
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+        self.watch_with(None)
         if self._pusher is not None:
             self._pusher.cancel()
             await asyncio.wait([self._pusher])
@@ -291,13 +267,18 @@ class Session:
     async def _command(self, command: Command) -> None:
         self._tag = command.tag
         self._progress_at = self.site.clock.monotonic() + PROGRESS_EVERY_S
+        if self.view is not None:
+            self._keep_to_rights(self.view)
         answer = await self._execute(command)
         if answer.status == b"BAD":
             self._count_bad()
         elif self._bad:
             self._bad -= 1
         if answer is not SILENCE:
-            await self.tell_all(expunges=answer.expunges)
+            if self.watch is not None:
+                self.watch.did(self, command, answer)
+            removes = isinstance(command, Expunge) or (isinstance(command, Copy) and command.move)
+            await self.tell_all(expunges=answer.expunges, own=removes)
             self.put(answer.render(command.tag))
         if self.is_full:
             await self.flush()
@@ -332,10 +313,11 @@ class Session:
     def authenticated(self, account: Account) -> None:
         self.account = account
         self.core.state = State.AUTHENTICATED
-        self._unsubscribe = self.site.database.subscribe(account.account, self._notice)
+        self._unsubscribe = self.site.database.subscribe(account.account, self.notice)
 
     async def forget_login(self) -> None:
         """As if nobody had logged in (RFC 8437 §3); who failed to is still remembered."""
+        self.watch_with(None)
         self.select(None)
         await self.stop_idling()
         if self._unsubscribe is not None:
@@ -353,36 +335,47 @@ class Session:
             self._unwatch()
             self._unwatch = None
         if view is not None and view.account != self.user:
-            self._unwatch = self.site.database.subscribe(view.account, self._notice)
+            self._unwatch = self.site.database.subscribe(view.account, self.notice)
 
-    def _notice(self, notice: Notice) -> None:
-        """A hint, on the loop: mark it; wake the session when it idles."""
-        view = self.view
-        match notice.topic:
-            case Topic.MESSAGES:
-                if view is None or notice.mailbox not in (0, view.mailbox):  # 0: any of them
-                    return
-                if notice.account not in (0, view.account):
-                    return
-            case Topic.MAILBOXES:
-                if view is None:
-                    return
-            case Topic.ACCOUNT:
-                if self.site.directory.account_by_id(self.user) is None:
-                    self.end("The account is gone", "account removed")
-                return
-            case _:
-                return
-        self.dirty = True
-        if self.idling and self._pusher is None:
+    def watch_with(self, watch: Watch | None) -> None:
+        """From now on this is what is told unasked."""
+        if self.watch is not None:
+            self.watch.end()
+        self.watch = watch
+
+    def notice(self, notice: Notice) -> None:
+        """A hint, on the loop: marks what to look at; wakes the session when it may tell."""
+        if notice.topic is Topic.ACCOUNT:
+            if self.site.directory.account_by_id(self.user) is None:
+                self.end("The account is gone", "account removed")
+            return
+        if self.watch is not None:
+            self.watch.hears(notice)
+        if self.view is not None and _concerns(self.view, notice):
+            self.dirty = True
+        if self._pusher is None and self._has_news and self._may_push:
             self._pusher = asyncio.get_running_loop().create_task(self._push())
 
+    @property
+    def _has_news(self) -> bool:
+        watch = self.watch
+        if watch is None:
+            return self.dirty
+        return watch.has_news or (self.dirty and watch.tells_selected)
+
+    @property
+    def _may_push(self) -> bool:
+        """Whether the client is told what happens although no command is in progress."""
+        if self.idling:
+            return True
+        eager = self.watch is not None and self.watch.interest.eager
+        return eager and self._waiting and self.core.is_between_commands
+
     async def _push(self) -> None:
-        """Tells news to an idling client; `_leave` and `stop_idling` wait for it."""
+        """Tells news to a client that waits for it; whoever goes on waits for the end of it."""
         try:
-            while self.dirty and self.idling:
-                await self.tell_all(expunges=True)
-                await self.flush()
+            while self._has_news and self._may_push:
+                await self._tell_unasked()
         except Farewell as farewell:
             self.end(farewell.text, farewell.reason)
         except (Disconnected, TimedOut):
@@ -395,31 +388,50 @@ class Session:
         finally:
             self._pusher = None
 
+    async def _tell_unasked(self) -> None:
+        delayed = self.watch is not None and self.watch.interest.delayed
+        await self.tell_all(expunges=self.idling or not delayed)
+        await self.flush()
+
     async def stop_idling(self) -> None:
         self.idling = False
         if self._pusher is not None:
             await asyncio.wait([self._pusher])
 
-    def tell(self, *, expunges: bool, ask: bool = False) -> bool:
+    def tell(self, *, expunges: bool, ask: bool = False, own: bool = False) -> bool:
         """Puts what happened in the selected mailbox, if anything did; whether there is more.
 
-        ask: without waiting for a hint. Raises: Farewell when the mailbox is gone.
+        ask: without waiting for a hint. own: the client itself has removed messages, and is told
+        whatever it asked NOTIFY for. Raises: Farewell when the mailbox is gone.
         """
-        view = self.view
-        if view is None:
+        view, watch = self.view, self.watch
+        if view is None or (watch is not None and not (own or watch.tells_selected)):
             return False
         ask = ask or self.dirty
         if not (ask or view.is_behind or (expunges and view.vanished is not None)):
             return False
         self.dirty = False
-        more = news.tell(self, view, expunges=expunges, ask=ask)
+        self._keep_to_rights(view)
+        last = view.last
+        flags = watch is None or watch.tells_flags
+        more = news.tell(self, view, expunges=expunges, ask=ask, flags=flags)
         if more is None:
             raise Farewell("The selected mailbox was deleted", "mailbox deleted")
+        if watch is not None:
+            watch.arrived(last + 1, view.last)
         return more
 
-    async def tell_all(self, *, expunges: bool) -> None:
-        """The same to its end, with a turn for the others after each page."""
-        while self.tell(expunges=expunges) and self.view is not None:
+    def _keep_to_rights(self, view: View) -> None:
+        """Raises: Farewell when the mailbox is another's who does not share it any more."""
+        if not rights.still_readable(self, view):
+            raise Farewell("You may no longer read the selected mailbox", "rights revoked")
+
+    async def tell_all(self, *, expunges: bool, ask: bool = False, own: bool = False) -> None:
+        """The same to its end, with a turn for the others after each page; then all else."""
+        watch = self.watch
+        expunges = expunges or (watch is not None and watch.tells_expunges)
+        while self.tell(expunges=expunges, ask=ask, own=own) and self.view is not None:
+            ask = False
             await self.flush()
             await turn()
             if not self.uid_only:
@@ -427,6 +439,9 @@ class Session:
                     await self.view.number()
                 except StateError as error:
                     raise Farewell(error.text, "mailbox deleted") from error
+        await context.refresh(self)
+        if watch is not None and watch.has_news:
+            await watch.tell(self)
 
     # -- what the client understands ------------------------------------------------------------
 
@@ -480,6 +495,19 @@ class Session:
         """Reads on until the streamed literal has ended."""
         while isinstance(await self.next_event(), AppendData):
             continue
+
+
+def _concerns(view: View, notice: Notice) -> bool:
+    """Whether there may be news of the selected mailbox."""
+    match notice.topic:
+        case Topic.MESSAGES:  # mailbox 0: any of them
+            return notice.account in (0, view.account) and notice.mailbox in (0, view.mailbox)
+        case Topic.MAILBOXES:
+            return True
+        case Topic.RIGHTS:
+            return notice.account == view.account
+        case _:
+            return False
 
 
 __all__ = ["SILENCE", "Answer", "Farewell", "Handler", "Session", "no"]

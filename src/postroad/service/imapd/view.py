@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from postroad.mail.errors import Fault, ProtocolError, StateError
 from postroad.mail.rights import ALL_RIGHTS
@@ -25,7 +26,10 @@ from postroad.store.contract import Store
 from postroad.store.selected import UID_MAX, News
 from postroad.store.values import Mailbox, MessageRow
 
-NUMBERS_AT_ONCE = 5000
+if TYPE_CHECKING:
+    from postroad.service.imapd.context import Contexts
+
+NUMBERS_AT_ONCE = 12_000
 """Messages of which the UIDs are read on the loop, in a millisecond; of more, on a thread."""
 
 
@@ -64,11 +68,12 @@ class View:
     own: modseqs of changes that its session made and told itself; untold: UIDs left out of that.
     keywords: those the client knows as FLAGS (RFC 3501 §7.2.6).
     saved: UIDs that the last search with SAVE found, which `$` stands for (RFC 5182).
+    contexts: searches that are kept up to date (RFC 5267 §4.3).
     reader: the account whose \\Seen counts, when that is not the owner; else 0.
     """
 
     __slots__ = (
-        "_count", "_recent", "_store", "_uids", "account", "first_recent", "flags_at", "keywords",
+        "_count", "_recent", "_store", "_uids", "account", "contexts", "first_recent", "flags_at", "keywords",
         "known_before", "last", "mailbox", "modseq", "name", "own", "read_only", "reader",
         "rights", "saved", "since", "uidvalidity", "untold", "vanished",
     )  # fmt: skip
@@ -107,6 +112,7 @@ class View:
         self._recent = recent
         self.keywords = keywords
         self.saved = UIDSet()
+        self.contexts: Contexts | None = None
         self.vanished: UIDSet | None = None
         self.since = 0
         self.own: set[int] = set()
