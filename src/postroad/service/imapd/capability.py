@@ -37,6 +37,12 @@ _AFTER_LOGIN = (
     b"UTF8=ACCEPT",
     b"INPROGRESS",
     b"UNAUTHENTICATE",
+    b"MULTIAPPEND",
+    b"CATENATE",
+    b"REPLACE",
+    b"URLAUTH",
+    b"URLAUTH=BINARY",
+    b"URL-PARTIAL",
 )
 
 

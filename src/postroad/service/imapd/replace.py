@@ -61,8 +61,12 @@ def _uid_of(session: Session, command: Replace) -> int:
     """
     wanted = SequenceSet(((command.message, command.message),))
     view = session.selected
-    found = view.uids_of(wanted, uid=command.uid)
-    return next(iter(view.known(found) if command.uid else found), 0)
+    uids = view.uids_of(wanted, uid=command.uid)
+    store = session.site.store
+    for rows in store.messages(view.account, view.mailbox, uids):
+        for row in rows:
+            return row.uid
+    return 0
 
 
 def _unwilling(session: Session, uid: int, place: Place | None) -> Answer | None:

@@ -106,8 +106,8 @@ def _describe(session: Session, mailbox: Mailbox, view: View, unseen: int) -> No
         b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % mailbox.uidvalidity,
         b"* OK [UIDNEXT %d] The next UID\r\n" % mailbox.uidnext,
         b"* OK [MAILBOXID (%b)] The same under any name\r\n" % mailbox_id(mailbox),
-        b"* OK [HIGHESTMODSEQ %d] The highest mod-sequence\r\n" % max(mailbox.highestmodseq, 1),
         b"* OK [URLMECH INTERNAL] How URLs are authorized\r\n",
+        b"* OK [HIGHESTMODSEQ %d] The highest mod-sequence\r\n" % max(mailbox.highestmodseq, 1),
     )
 
 
