@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from postroad.admin.operations import add_domain, checked_domain
 from postroad.app.config import DEFAULT_FILE, Config, ConfigError, parse
 from postroad.app.connect import books_of
+from postroad.app.master_key import make_master_key
 from postroad.app.publish import records_of
 from postroad.app.reference import render_file
 
@@ -32,6 +33,8 @@ class Plan:
     plaintext_on_loopback: bool = False
     workers: int | None = None
     user: str = ""
+    master_key: Path | None = None
+    """Where a key is made, for accounts that shall be encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +55,16 @@ async def found(plan: Plan) -> Founded:
     text = _configuration(plan, domain)
     config = parse(text, config_file)
     _demand_fresh(config_file, config)
+    if plan.master_key is not None and plan.master_key.exists():
+        raise FileExistsError(f"{plan.master_key} exists already, and nothing was changed")
     _demand_user(plan)
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     made = [config.data_dir, Path(config.tls.certificate).parent, config_file]
     try:
         _write_certificate(config)
+        if plan.master_key is not None:
+            make_master_key(plan.master_key)
+            made.append(plan.master_key)
         config.data_dir.mkdir(mode=0o700)
         now = datetime.now(UTC)
         async with books_of(config, create=True) as books:
@@ -64,7 +72,7 @@ async def found(plan: Plan) -> Founded:
             records = records_of(books.directory, config, domain)
         config_file.write_text(text, encoding="utf-8")
         if plan.user and os.geteuid() == 0:
-            _give(directory, made, plan.user)
+            _give([*made[:2], *made[3:]], plan.user)
     except BaseException:
         for path in made:
             if path.is_dir():
@@ -91,6 +99,8 @@ def _configuration(plan: Plan, domain: str) -> str:
         values["listen", "addresses"] = plan.listen
     if plan.port_offset:
         values["listen", "port_offset"] = plan.port_offset
+    if plan.master_key is not None:
+        values["storage", "master_key"] = str(plan.master_key.absolute())
     if plan.plaintext_on_loopback:
         values["auth", "plaintext_on_loopback"] = True
     return render_file(values)
@@ -135,10 +145,10 @@ def _write_certificate(config: Config) -> None:
     key.write_bytes(made_key)
 
 
-def _give(directory: Path, made: list[Path], user: str) -> None:
+def _give(made: list[Path], user: str) -> None:
     """The new user owns what the server reads and writes; the configuration stays root's."""
     owner = pwd.getpwnam(user)
-    for path in made[:2]:
+    for path in made:
         for item in (path, *path.rglob("*")):
             os.chown(item, owner.pw_uid, owner.pw_gid)
 
@@ -150,6 +160,11 @@ def _remarks(plan: Plan, config_file: Path, domain: str) -> list[str]:
         f"  postroad serve -c {config_file}",
         "The certificate is self-signed: set [tls] certificate and key to a real one.",
     ]
+    if plan.master_key is not None:
+        lines.append(
+            f"Keep a copy of {plan.master_key} in a safe place: without it the mail of encrypted "
+            "accounts is lost."
+        )
     if os.geteuid() == 0 and not plan.user:
         if plan.port_offset:
             lines.append("Made by root for a trial: the server stays root ([server] user).")

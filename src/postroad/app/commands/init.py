@@ -33,6 +33,12 @@ from postroad.app.terminal import Failure, example, failures, json_option, run
 )
 @click.option("--workers", type=click.IntRange(0, 64), help="Processes; 0 is one for everything.")
 @click.option("--user", help="Started as root, the server becomes this user.")
+@click.option(
+    "--master-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Make a master key there, so that accounts can be encrypted.",
+)
 @json_option
 def command(
     directory: Path,
@@ -43,6 +49,7 @@ def command(
     plaintext_on_loopback: bool,
     workers: int | None,
     user: str | None,
+    master_key: Path | None,
     as_json: bool,
 ) -> None:
     """Make a new server in DIRECTORY: commented configuration, keys, certificate, data directory.
@@ -61,6 +68,7 @@ def command(
         plaintext_on_loopback=plaintext_on_loopback,
         workers=workers,
         user=user or "",
+        master_key=master_key,
     )
     with failures():
         try:
