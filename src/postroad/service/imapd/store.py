@@ -5,31 +5,33 @@ Source: RFC 3501 §6.4.6; RFC 4314 §4 (rights); RFC 7162 §3.1.3 (UNCHANGEDSINC
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import AsyncIterator
+from functools import lru_cache
 
 from postroad.mail.rights import flags_allowed
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
+from postroad.protocol.imap.fetch import Fetch, Item
 from postroad.protocol.imap.messages import Store, StoreMode
 from postroad.service.imapd import long
 from postroad.service.imapd.enable import enable_condstore
 from postroad.service.imapd.expunge import READ_ONLY
-from postroad.service.imapd.fetch import UID_REQUIRED
-from postroad.service.imapd.personal import as_read
+from postroad.service.imapd.fetch import UID_REQUIRED, without
+from postroad.service.imapd.personal import digest_as_read
+from postroad.service.imapd.reading import Reader
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.turns import turn
-from postroad.service.imapd.view import View, response_head
+from postroad.service.imapd.view import View
 from postroad.store import operations
-from postroad.store.values import FlagMode, FlagsStored, MessageRow
+from postroad.store.keywords import unpack
+from postroad.store.selected import Digest
+from postroad.store.values import FlagMode, FlagsStored
 
 _MODES = {
     StoreMode.ADD: FlagMode.ADD,
     StoreMode.REMOVE: FlagMode.REMOVE,
     StoreMode.REPLACE: FlagMode.REPLACE,
 }
-
-_Known: TypeAlias = dict[int, tuple[int, tuple[bytes, ...]]]
 
 
 async def store(session: Session, command: Store) -> Answer:
@@ -47,7 +49,9 @@ async def store(session: Session, command: Store) -> Answer:
         enable_condstore(session)
     if not uids:
         return Answer("There are no such messages", expunges=command.uid)
-    known = await _known(session, view, uids, command) if command.silent else {}
+    known = Known(session, view, command) if command.silent else None
+    if known is not None:
+        await known.read(uids)
     stored = await long.submit(
         session,
         operations.StoreFlags(
@@ -88,109 +92,116 @@ def _code(session: Session, view: View, uids: UIDSet, command: Store, stored: Fl
     return b"EXPUNGEISSUED" if view.misses(uids) else b""
 
 
-def _rows(session: Session, view: View, uids: UIDSet) -> Iterator[list[MessageRow]]:
-    store = session.site.store
-    for rows in store.messages(view.account, view.mailbox, uids):
-        yield as_read(store, view, rows)
-
-
-async def _known(session: Session, view: View, uids: UIDSet, command: Store) -> _Known:
-    """Flags before this STORE, of messages whose flags the client has been told.
-
-    From these it can work out the new flags by itself; of others it is told, .SILENT or not,
-    since somebody else changed them meanwhile (RFC 3501 §6.4.6). REPLACE says all there is.
-    """
-    known: _Known = {}
-    if command.mode is StoreMode.REPLACE:
-        return known
-    told = view.settled_flags
-    for rows in _rows(session, view, uids):
-        for row in rows:
-            if row.modseq <= told:
-                known[row.uid] = (row.flags, row.keywords)
-        await turn()
-    return known
-
-
-def _words(keywords: Iterable[bytes]) -> set[bytes]:
-    return {word.lower() for word in keywords}
-
-
-class _Foretold:
-    """Whether flags are now what the client must think, having heard nothing."""
-
-    __slots__ = ("_bits", "_known", "_mode", "_words")
-
-    def __init__(self, command: Store, known: _Known) -> None:
-        self._mode = command.mode
-        self._bits = int(command.flags)
-        self._words = _words(command.keywords)
-        self._known = known
-
-    def __call__(self, row: MessageRow) -> bool:
-        if self._mode is StoreMode.REPLACE:
-            return int(row.flags) == self._bits and self._has(row, self._words)
-        before = self._known.get(row.uid)
-        if before is None:
-            return False
-        flags, keywords = before
-        if self._mode is StoreMode.ADD:
-            if int(row.flags) != int(flags) | self._bits:
-                return False
-            same = not self._words and row.keywords == keywords
-            return same or self._has(row, _words(keywords) | self._words)
-        if int(row.flags) != int(flags) & ~self._bits:
-            return False
-        same = not self._words and row.keywords == keywords
-        return same or self._has(row, _words(keywords) - self._words)
-
-    @staticmethod
-    def _has(row: MessageRow, words: set[bytes]) -> bool:
-        return _words(row.keywords) == words
-
-
 async def _tell(
     session: Session,
     view: View,
     uids: UIDSet,
     command: Store,
     stored: FlagsStored,
-    known: _Known,
+    known: Known | None,
 ) -> None:
     """FETCH responses: all addressed messages that were not refused, or as .SILENT has it."""
-    manner = session.manner
-    refused = UIDSet.of_ranges(stored.modified)
-    own = frozenset(stored.modseqs)
-    foretold = _Foretold(command, known)
-    done = 0
-    for rows in _rows(session, view, uids):
-        done += len(rows)
-        if refused:
-            rows = [row for row in rows if row.uid not in refused]
-        silent: list[MessageRow] = []
-        if command.silent:
-            told = []
-            for row in rows:
-                if not foretold(row):
-                    told.append(row)
-                elif row.modseq in own:
-                    silent.append(row)
-        else:
-            told = rows
-        session.put(*view.new_keywords(told))
-        session.put(*view.flag_lines(told, manner, uids=command.uid))
-        if manner.modseqs:
-            session.put(*_modseq_lines(session, view, silent))
-        if session.is_full:
-            await session.flush()
-        await session.progress(done)
-        await turn()
+    uids = without(uids, UIDSet.of_ranges(stored.modified))
+    items = (Item.UID, Item.FLAGS) if command.uid or session.condstore else (Item.FLAGS,)
+    if known is None:
+        await _fetch(session, view, command, uids, items)
+        return
+    surprising, changed = await known.compare(uids, frozenset(stored.modseqs))
+    await _fetch(session, view, command, UIDSet.of(surprising), items)
+    if session.condstore:  # even .SILENT tells the new mod-sequence (RFC 7162 §3.1.3)
+        silent = without(UIDSet.of(changed), UIDSet.of(surprising))
+        await _fetch(session, view, command, silent, (Item.UID, Item.MODSEQ))
 
 
-def _modseq_lines(session: Session, view: View, rows: list[MessageRow]) -> list[bytes]:
-    """With CONDSTORE even .SILENT tells the new mod-sequence (RFC 7162 §3.1.3)."""
-    head = response_head(session.manner, uids=True) + b"MODSEQ (%d))\r\n"
-    if session.uid_only:
-        return [head % (row.uid, row.modseq) for row in rows]
-    numbers = view.seqs(rows)
-    return [head % (seq, row.uid, row.modseq) for seq, row in zip(numbers, rows, strict=True)]
+async def _fetch(
+    session: Session, view: View, command: Store, uids: UIDSet, items: tuple[Item, ...]
+) -> None:
+    """What FETCH would answer, with MODSEQ and UID where CONDSTORE wants them."""
+    if uids:
+        asked = Fetch(command.tag, command.uid, command.messages, items, ())
+        await Reader(session, view, asked).plain(uids)
+
+
+class Known:
+    """Flags before this STORE, of messages whose flags the client has been told.
+
+    From these it can work out the new flags by itself; of others it is told, .SILENT or not,
+    since somebody else changed them meanwhile (RFC 3501 §6.4.6). REPLACE says all there is.
+    """
+
+    __slots__ = ("_bits", "_command", "_expected", "_flags", "_session", "_view", "_words")
+
+    def __init__(self, session: Session, view: View, command: Store) -> None:
+        self._session = session
+        self._view = view
+        self._command = command
+        self._flags = int(command.flags)
+        self._bits: dict[int, int] = {}
+        self._words: dict[int, bytes] = {}
+        self._expected: dict[bytes, frozenset[bytes]] = {}
+
+    async def read(self, uids: UIDSet) -> None:
+        if self._command.mode is StoreMode.REPLACE:
+            return
+        told = self._view.settled_flags
+        async for digest in self._digests(uids):
+            packed = digest.packed
+            if max(digest.modseqs) > told:
+                pairs = zip(packed, digest.modseqs, strict=True)
+                packed = [value for value, modseq in pairs if modseq <= told]
+            self._bits.update({value >> 6: value & 31 for value in packed})
+            self._words.update(digest.words)
+
+    async def compare(self, uids: UIDSet, own: frozenset[int]) -> tuple[list[int], list[int]]:
+        """UIDs whose flags are not what the client must think, having heard nothing; and those
+        that changed under the modseqs `own`."""
+        surprising: list[int] = []
+        changed: list[int] = []
+        async for digest in self._digests(uids):
+            surprising += self._surprising(digest)
+            pairs = zip(digest.packed, digest.modseqs, strict=True)
+            changed += [value >> 6 for value, modseq in pairs if modseq in own]
+        return surprising, changed
+
+    async def _digests(self, uids: UIDSet) -> AsyncIterator[Digest]:
+        view, store = self._view, self._session.site.store
+        for digest in store.digests(view.account, view.mailbox, uids, modseqs=True):
+            yield digest_as_read(store, view, digest)
+            await turn()
+
+    def _surprising(self, digest: Digest) -> list[int]:
+        flags, before = self._flags, self._bits.get
+        packed = digest.packed
+        match self._command.mode:
+            case StoreMode.ADD:
+                found = [v >> 6 for v in packed if v & 31 != before(v >> 6, -1) | flags]
+            case StoreMode.REMOVE:
+                found = [v >> 6 for v in packed if v & 31 != before(v >> 6, -1) & ~flags]
+            case StoreMode.REPLACE:
+                found = [v >> 6 for v in packed if v & 31 != flags]
+        if not digest.words and not self._words and not self._command.keywords:
+            return found
+        uids = (value >> 6 for value in packed)
+        return found + [uid for uid in uids if not self._has_words(uid, digest)]
+
+    def _has_words(self, uid: int, digest: Digest) -> bool:
+        before = self._words.get(uid, b"")
+        expected = self._expected.get(before)
+        if expected is None:
+            expected = self._expected[before] = self._words_after(before)
+        return _folded(digest.words.get(uid, b"")) == expected
+
+    def _words_after(self, before: bytes) -> frozenset[bytes]:
+        given = frozenset(word.lower() for word in self._command.keywords)
+        match self._command.mode:
+            case StoreMode.ADD:
+                return _folded(before) | given
+            case StoreMode.REMOVE:
+                return _folded(before) - given
+            case StoreMode.REPLACE:
+                return given
+
+
+@lru_cache(maxsize=1024)
+def _folded(packed: bytes) -> frozenset[bytes]:
+    return frozenset(unpack(packed.lower()))
