@@ -19,6 +19,7 @@ COMMANDS = {
     "config": "The configuration file.",
     "packs": "The files that hold the octets of messages.",
     "verify": "Check every checksum and reference of the stored mail.",
+    "database": "The tables: their version, copies from before upgrades, the way back.",
     "lab": "A simulated internet with two domains, to try things out.",
     "completion": "Completion of commands for your shell.",
 }

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from postroad.database.backfill import finish
 from postroad.database.local import LocalDatabase
-from postroad.mail.errors import Unavailable
+from postroad.database.snapshots import prune
+from postroad.mail.errors import StateError, Unavailable
 from postroad.queue.sweep import sweep
 from postroad.store.removed import forget_removed
 from postroad.trace import Event, Trace
@@ -36,14 +38,23 @@ class SweepFailed(Event):
     why: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeFinished(Event):
+    """What the newest tables needed of every account has been made while the server ran."""
+
+    steps: int
+
+
 async def keep_house(
     database: LocalDatabase, trace: Trace, keep_removed_days: Callable[[], int]
 ) -> None:
     """Runs until cancelled."""
+    await _finish_upgrade(database, trace)
     await asyncio.sleep(FIRST_S)
     while True:
         try:
             now = datetime.now(UTC)
+            await asyncio.to_thread(prune, database.data_dir, now.timestamp())
             before = int((now - timedelta(days=keep_removed_days())).timestamp())
             removed = await forget_removed(database, before, pause_s=FORGET_PAUSE_S)
             found = await sweep(database, database.data_dir, now)
@@ -59,3 +70,16 @@ async def keep_house(
         except (Unavailable, OSError) as error:
             trace(SweepFailed(why=str(error)))
         await asyncio.sleep(EVERY_S)
+
+
+async def _finish_upgrade(database: LocalDatabase, trace: Trace) -> None:
+    """What migrations left to be done while the server runs."""
+    while True:
+        try:
+            steps = await finish(database)
+            break
+        except (Unavailable, StateError) as error:
+            trace(SweepFailed(why=f"upgrade: {error}"))
+        await asyncio.sleep(FIRST_S)
+    if steps:
+        trace(UpgradeFinished(steps=steps))

@@ -32,6 +32,8 @@ class Topic(Enum):
     """Who may do what in a mailbox of the account (0: in any) was changed."""
     METADATA = "metadata"
     """Annotations were changed; `subject` says which (`store.metadata.Noted`)."""
+    SEARCH = "search"
+    """Somebody searches an account whose index lacks messages: who builds it begins there."""
     QUEUE = "queue"
     """New or newly due recipients: the queue runner looks."""
 

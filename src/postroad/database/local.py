@@ -66,21 +66,24 @@ class LocalDatabase:
     def open(cls, data_dir: Path) -> LocalDatabase:
         """Takes the lock, migrates, recovers, starts the writer. Blocks.
 
-        Raises: StateError (INUSE; CONFLICT for a newer version's data), Unavailable (the disk).
+        Raises: StateError (INUSE; CONFLICT for a newer version's data), Unavailable (the disk; no
+        room for the copy that is made before tables are upgraded).
         """
         prepare_directory(data_dir)
         lock = take_lock(data_dir)
+        connection: apsw.Connection | None = None
         try:
             connection = open_writer(data_dir)
             sync_directory(data_dir)
-            migrate(connection)
+            migrate(connection, data_dir)
             recovered = recover(connection, data_dir)
             return cls(data_dir, lock, connection, recovered)
-        except (apsw.Error, OSError) as error:
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
             os.close(lock)
-            raise Unavailable(f"database in {data_dir}: {error}") from error
-        except StateError:
-            os.close(lock)
+            if isinstance(error, apsw.Error | OSError):
+                raise Unavailable(f"database in {data_dir}: {error}") from error
             raise
 
     async def close(self) -> None:

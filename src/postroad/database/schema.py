@@ -1,16 +1,21 @@
 """The tables, as numbered migrations that are applied in order, each in one transaction.
 
 A migration is `migrations/NNNN_name.sql`; the number of the last one applied is SQLite's
-`user_version`. A migration that was released is never edited.
+`user_version`, which is written by the same transaction: killed at any moment, a migration is
+done or has not begun. What would touch every row is left to `database.backfill`. A migration that
+was released is never edited.
 """
 
 from __future__ import annotations
 
 import functools
 from importlib import resources
+from pathlib import Path
 
 import apsw
 
+from postroad.database import backfill, snapshots
+from postroad.database.transaction import WriteTransaction
 from postroad.mail.errors import Fault, StateError
 
 ACCOUNT_TABLES = (
@@ -73,21 +78,44 @@ def migrations() -> list[tuple[int, str]]:
     return found
 
 
-def migrate(connection: apsw.Connection) -> int:
-    """Brings the database to the newest version; returns it.
+def version_of(connection: apsw.Connection) -> int:
+    return int(connection.pragma("user_version") or 0)
 
-    Raises: StateError(CONFLICT) for a database of a newer Postroad: going back would lose data.
+
+def migrate(connection: apsw.Connection, data_dir: Path) -> int:
+    """Brings the database to the newest version; returns it. The caller holds the lock.
+
+    Tables that hold something are copied before (see `database.snapshots`).
+    Raises: StateError(CONFLICT) for a database of a newer Postroad: going back would lose data;
+    Unavailable when there is no room for the copy; apsw.Error, OSError.
     """
     known = migrations()
-    have = int(connection.pragma("user_version") or 0)
+    have = version_of(connection)
     if have > len(known):
         raise StateError(
             Fault.CONFLICT,
             f"the data was written by a newer Postroad (version {have} of the tables, this one "
-            f"knows {len(known)}): run that one, or restore a backup",
+            f"knows {len(known)}): run that one, or go back with its `postroad database rollback`",
         )
+    if 0 < have < len(known):
+        snapshots.take_snapshot(connection, data_dir, have)
     for number, sql in known[have:]:
-        with connection:
-            connection.execute(sql)
-            connection.pragma("user_version", number)
+        apply_migration(connection, number, sql)
+    _begin_backfills(connection)
     return len(known)
+
+
+def apply_migration(connection: apsw.Connection, number: int, sql: str) -> None:
+    """One migration, wholly or not at all."""
+    with connection:
+        connection.execute(sql)
+        connection.pragma("user_version", number)
+
+
+def _begin_backfills(connection: apsw.Connection) -> None:
+    """What is little is done at once; the rest waits until the server runs."""
+    operation = backfill.ContinueBackfill()
+    for _ in range(backfill.AT_OPEN_STEPS_MAX):
+        with connection:
+            if not operation.apply(WriteTransaction(connection)):
+                return

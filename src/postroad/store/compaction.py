@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from postroad.database import snapshots
 from postroad.database.contract import Database
 from postroad.database.packs import (
     Damaged,
@@ -208,6 +209,8 @@ class Compactor:
         Raises: Busy, Unavailable, OSError; what was done until then stands.
         """
         done = Compacted()
+        if snapshots.are_kept(self._data_dir):
+            return done  # it names packs as they were before the upgrade
         with _alone(self._data_dir):
             await asyncio.to_thread(self._remove_emptied, now, done)
             for pack in await asyncio.to_thread(self._turn, packs_max):
@@ -221,6 +224,8 @@ class Compactor:
     async def retire(self, now: float) -> Compacted:
         """Only removes what was emptied at least a grace ago. Raises: as `round`."""
         done = Compacted()
+        if snapshots.are_kept(self._data_dir):
+            return done
         with _alone(self._data_dir):
             await asyncio.to_thread(self._remove_emptied, now, done)
         return done

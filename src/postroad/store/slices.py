@@ -60,9 +60,11 @@ async def submit(database: Database, operation: Operation[R], progress: Progress
         case Expunge():
             done = await _expunge(database, operation, progress)
         case DeleteMailbox():
-            done = await _delete(database, operation, progress)
+            done = None
+            await _delete(database, operation, progress)
         case RenameMailbox():
-            done = await _rename(database, operation, progress)
+            done = None
+            await _rename(database, operation, progress)
         case _:
             (done,) = await database.submit(operation)
     return done  # type: ignore[no-any-return]  # each case returns its operation's result

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from postroad.database.contract import Database
+from postroad.database.snapshots import are_kept
 from postroad.mail.errors import Unavailable
 
 FILE_AGE_S = 86400
@@ -40,8 +41,13 @@ def unnamed_files(database: Database, data_dir: Path, now: float) -> Iterator[Pa
 
 
 def remove_unnamed_files(database: Database, data_dir: Path, now: float) -> int:
-    """Returns how many octets became free. Blocks: use a thread. Raises: Unavailable."""
+    """Returns how many octets became free: none while a snapshot may name what no row does.
+
+    Blocks: use a thread. Raises: Unavailable.
+    """
     freed = 0
+    if are_kept(data_dir):
+        return freed
     try:
         for path in unnamed_files(database, data_dir, now):
             freed += path.stat().st_size

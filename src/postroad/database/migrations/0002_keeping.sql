@@ -12,11 +12,9 @@ ALTER TABLE counter ADD COLUMN removed_messages INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE counter ADD COLUMN octets_max INTEGER;
 ALTER TABLE counter ADD COLUMN messages_max INTEGER;
 ALTER TABLE counter ADD COLUMN mailboxes_max INTEGER;
-UPDATE counter SET
-    octets = coalesce((SELECT sum(m.size) FROM mailbox AS m WHERE m.account = counter.account), 0),
-    messages =
-        coalesce((SELECT sum(m.messages) FROM mailbox AS m WHERE m.account = counter.account), 0),
-    mailboxes = (SELECT count(*) FROM mailbox AS m WHERE m.account = counter.account);
+-- What a migration leaves to be done in steps, while the server runs (database.backfill).
+CREATE TABLE backfill (migration INTEGER PRIMARY KEY, position INTEGER NOT NULL);
+INSERT INTO backfill VALUES (2, 0);
 -- The server's defaults, -1 for none: written at start from the configuration.
 CREATE TABLE quota_default (
     one INTEGER PRIMARY KEY CHECK (one = 1), octets_max INTEGER NOT NULL,
