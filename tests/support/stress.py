@@ -155,13 +155,16 @@ class Client:
             self.take(line)
             out.append(line)
 
+    def _check(self, answer: bytes, command: bytes) -> None:
+        if not answer.startswith((b"OK", b"NO")) or b"SERVERBUG" in answer:
+            raise self.wrong(f"{command[:200]!r} was answered {answer!r}")
+
     async def ask(self, command: bytes, *, expunges: bool = True) -> list[bytes]:
         self.may_expunge = expunges
         tag = self.send(command)
         out = await self.until(tag)
         self.may_expunge = True
-        if not out[-1].startswith((b"OK", b"NO")):
-            raise self.wrong(f"{command[:200]!r} was answered {out[-1]!r}")
+        self._check(out[-1], command)
         return out
 
     async def ok(self, command: bytes) -> list[bytes]:
@@ -546,8 +549,7 @@ class Client:
         tags = [self.send(command) for command in commands]
         for tag in tags:
             out = await self.until(tag)
-            if not out[-1].startswith((b"OK", b"NO")):
-                raise self.wrong(f"{out[-1]!r}")
+            self._check(out[-1], b"a pipelined command")
         self.flags.clear()
 
 
