@@ -15,6 +15,7 @@ from postroad.protocol.imap.fetch import Fetch
 from postroad.protocol.imap.server import (
     LEGAL,
     NEED_DATA,
+    WITH_UID,
     AppendData,
     AppendEnd,
     Bad,
@@ -208,8 +209,43 @@ EXAMPLES = {
     b"SUBSCRIBE": b"SUBSCRIBE x", b"UNSUBSCRIBE": b"UNSUBSCRIBE x",
     b"STATUS": b"STATUS x (MESSAGES)", b"LIST": b'LIST "" *', b"LSUB": b'LSUB "" *',
     b"SEARCH": b"SEARCH ALL", b"FETCH": b"FETCH 1 FLAGS", b"STORE": b"STORE 1 FLAGS ()",
-    b"COPY": b"COPY 1 x", b"MOVE": b"MOVE 1 x",
+    b"COPY": b"COPY 1 x", b"MOVE": b"MOVE 1 x", b"COMPRESS": b"COMPRESS DEFLATE",
+    b"NOTIFY": b"NOTIFY SET (selected NONE)", b"SETACL": b"SETACL x bob r",
+    b"DELETEACL": b"DELETEACL x bob", b"GETACL": b"GETACL x",
+    b"LISTRIGHTS": b"LISTRIGHTS x bob", b"MYRIGHTS": b"MYRIGHTS x",
+    b"GETMETADATA": b"GETMETADATA x /private/comment",
+    b"SETMETADATA": b"SETMETADATA x (/private/comment NIL)", b"GETQUOTA": b'GETQUOTA ""',
+    b"GETQUOTAROOT": b"GETQUOTAROOT x", b"SETQUOTA": b'SETQUOTA "" (STORAGE 1)',
+    b"GENURLAUTH": b'GENURLAUTH "imap://x/y/;uid=1;urlauth=anonymous" INTERNAL',
+    b"URLFETCH": b'URLFETCH "imap://x/y"', b"ESEARCH": b"ESEARCH ALL",
+    b"SORT": b"SORT (DATE) UTF-8 ALL", b"THREAD": b"THREAD REFERENCES UTF-8 ALL",
+    b"CANCELUPDATE": b'CANCELUPDATE "a"',
 }  # fmt: skip
+
+
+def test_uid_goes_before_what_it_may() -> None:
+    for verb in sorted(LEGAL):
+        [event] = events([b"a UID " + EXAMPLES.get(verb, verb) + b"\r\n"])
+        if verb not in WITH_UID:
+            assert isinstance(event, Bad), verb
+        elif verb != b"EXPUNGE":
+            assert isinstance(event, commands.Command), event
+            assert getattr(event, "uid", True), event
+
+
+def test_after_uidonly_numbers_are_refused() -> None:
+    """RFC 9586 §3: tagged BAD, with UIDREQUIRED."""
+    for verb in sorted(WITH_UID & set(LEGAL)):
+        core = ServerConnection()
+        core.state = State.SELECTED
+        core.enabled.add(b"UIDONLY")
+        core.receive_data(b"a " + EXAMPLES.get(verb, verb) + b"\r\n")
+        event = core.next_event()
+        if verb == b"EXPUNGE":
+            assert isinstance(event, commands.Expunge)
+        else:
+            assert isinstance(event, Bad)
+            assert (event.code, event.no) == (b"UIDREQUIRED", False)
 
 
 @pytest.mark.parametrize("state", [State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED])

@@ -47,6 +47,7 @@ _AFTER_LOGIN = (
     b"UTF8=ACCEPT",
     b"INPROGRESS",
     b"UNAUTHENTICATE",
+    b"NOTIFY",
     b"MULTIAPPEND",
     b"CATENATE",
     b"REPLACE",

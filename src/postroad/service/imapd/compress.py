@@ -17,7 +17,7 @@ async def compress(session: Session, command: Compress) -> Answer:
         return no("DEFLATE is active already", b"COMPRESSIONACTIVE")
     if session.core.has_pending:
         return Answer("Nothing may be pipelined behind COMPRESS", status=b"BAD")
-    session.tell(expunges=True)
+    await session.tell_all(expunges=True)
     session.put(Answer("DEFLATE active").render(command.tag))
     await session.flush()
     session.stream = DeflateStream(session.stream)

@@ -12,7 +12,7 @@ from postroad.service.imapd.session import Answer, Session
 async def idle(session: Session, command: Idle) -> Answer:
     """Waiting costs no task: a notice starts one that writes, and ends with it."""
     session.put(b"+ idling\r\n")
-    session.tell(expunges=True, ask=True)
+    await session.tell_all(expunges=True, ask=True)
     await session.flush()
     session.idling = True
     try:

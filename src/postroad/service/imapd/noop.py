@@ -11,5 +11,5 @@ from postroad.service.imapd.session import Answer, Session
 
 async def noop(session: Session, command: Noop | Check) -> Answer:
     """Asks the store itself: a hint may have been lost."""
-    session.tell(expunges=True, ask=True)
+    await session.tell_all(expunges=True, ask=True)
     return Answer("Done")
