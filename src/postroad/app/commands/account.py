@@ -1,4 +1,4 @@
-"""postroad account add | list | password | quota | undelete | encrypt | remove"""
+"""postroad account add | list | password | quota | administrators | undelete | encrypt | remove"""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postroad.app.commands import account_encrypt, account_quota, account_undelete
+from postroad.app.commands import (
+    account_administrators,
+    account_encrypt,
+    account_quota,
+    account_undelete,
+)
 from postroad.app.terminal import (
     Failure,
     config_option,
@@ -37,6 +42,7 @@ def command() -> None:
     """The people (and programs) who have a mailbox."""
 
 
+command.add_command(account_administrators.command)
 command.add_command(account_encrypt.command)
 command.add_command(account_quota.command)
 command.add_command(account_undelete.command)
