@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
@@ -122,6 +123,22 @@ def test_processes_append_to_packs_of_their_own(blobs: BlobStore) -> None:
     ref = parse_ref(third.append(b"y"))
     assert isinstance(ref, PackRef) and ref.pack == 2 and ref.offset > 0
     third.close()
+
+
+def test_a_new_pack_that_somebody_looks_at_is_left_for_the_next(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`packs status` tries the lock of each pack for an instant; no delivery fails of it."""
+    lock, looks = fcntl.flock, iter([True])
+
+    def busy(fd: int, how: int) -> None:
+        if next(looks, False):
+            raise BlockingIOError
+        lock(fd, how)
+
+    monkeypatch.setattr(appending.fcntl, "flock", busy)
+    ref = parse_ref(blobs.append(b"x" * 99))
+    assert isinstance(ref, PackRef) and ref.pack == 2
 
 
 def test_a_pack_with_a_torn_tail_is_neither_cut_nor_added_to(tmp_path: Path) -> None:

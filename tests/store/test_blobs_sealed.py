@@ -208,10 +208,15 @@ def test_what_is_there_is_converted_and_back_again(
                 await site.append(octets, ANN)
             before = [(row.uid, row.modseq, row.flags, row.size) for row in site.rows()]
             assert plain_cells(state) == len(texts)
+            indexed = "SELECT count(*) FROM search_block"
+            state.local._writer._connection.execute(
+                f"INSERT INTO search_block VALUES ({BOB}, 1, 1, x'00'), ({ANN}, 1, 1, x'00')"
+            )
             await site.encrypt()
             site.check(texts)
             assert accounts_to_convert(state.database) == [BOB]
             assert (await site.recode()).rows == len(texts)
+            assert state.database.first(indexed) == (1,), "what was indexed in the clear is gone"
             assert accounts_to_convert(state.database) == []
             assert plain_cells(state) == 0 and plain_cells(state, ANN) == len(texts)
             assert {site.blobs.owner(str(row.blob)) for row in site.rows()} == {BOB}

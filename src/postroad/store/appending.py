@@ -112,11 +112,14 @@ class PackAppender:
             path = pack_path(self._data_dir, number)
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                break
             except FileExistsError:
                 continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # somebody saw it first: a status that looks, or an appender
+                os.close(fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sync_directory(folder)
         except OSError:
             os.close(fd)
