@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroad.mail import limits
-from postroad.protocol.imap.server import LEGAL
+from postroad.protocol.imap.server import LEGAL, WITH_UID
 from postroad.service.imapd import IMAPService
 from postroad.service.imapd.events import IMAPCommandCrashed
 from support.imap import Client
@@ -81,13 +81,62 @@ KEYS = [
 WORDS = [b"a ", b"\r\n", b"{5}\r\n", b"{9+}\r\n", b"APPEND ", b"INBOX ", b"(", b'"']
 
 
+APART = frozenset((b"LOGOUT", b"IDLE", b"AUTHENTICATE", b"COMPRESS"))
+"""After these a client goes on in another way; dialogs of their own try them."""
+ENABLABLE = [b"CONDSTORE", b"QRESYNC", b"IMAP4rev2", b"UTF8=ACCEPT", b"x"]
+EVENTS = [
+    b"NONE",
+    b"(MessageNew MessageExpunge)",
+    b"(MessageNew (UID BODY.PEEK[]) MessageExpunge FlagChange)",
+    b"(MailboxName SubscriptionChange)",
+    b"(MessageNew)",
+    b"(AnnotationChange)",
+    b"(MailboxMetadataChange ServerMetadataChange)",
+]
+
+
+def _other(chance: random.Random, verb: bytes) -> bytes | None:
+    """Commands of extensions."""
+    pick = chance.choice
+    name = pick(NAMES)
+    match verb:
+        case b"ENABLE":
+            return b"ENABLE " + pick(ENABLABLE)
+        case b"NOTIFY":
+            whose = pick([b"selected", b"selected-delayed", b"personal", b"subscribed",
+                          b"subtree " + name, b"mailboxes (" + name + b" Sent)"])  # fmt: skip
+            return pick([b"NOTIFY NONE", b"NOTIFY SET (%b %b)" % (whose, pick(EVENTS)),
+                         b"NOTIFY SET STATUS (%b %b)" % (whose, pick(EVENTS))])  # fmt: skip
+        case b"SORT":
+            return b"SORT (%b) UTF-8 %b" % (pick([b"DATE", b"REVERSE SUBJECT", b"x"]), pick(KEYS))
+        case b"THREAD":
+            return b"THREAD %b UTF-8 %b" % (pick([b"REFERENCES", b"ORDEREDSUBJECT"]), pick(KEYS))
+        case b"ESEARCH":
+            where = pick([b"", b"IN (personal) ", b"IN (mailboxes " + name + b") "])
+            return b"ESEARCH " + where + pick(KEYS)
+        case b"GETMETADATA" | b"SETMETADATA":
+            rest = pick([b"/private/comment", b'(/private/comment "x")', b"(/shared/x NIL)"])
+            return b"%b %b %b" % (verb, name, rest)
+        case b"SETACL" | b"DELETEACL" | b"LISTRIGHTS":
+            rights = b" " + pick([b"lr", b"+w", b"-l", b"xyz"]) if verb == b"SETACL" else b""
+            return b"%b %b %b%b" % (verb, name, pick([b"anyone", b"bob@one.example"]), rights)
+        case b"GETACL" | b"MYRIGHTS" | b"GETQUOTAROOT":
+            return verb + b" " + name
+        case b"GETQUOTA" | b"SETQUOTA":
+            return verb + b' "" ' + pick([b"", b"(STORAGE 1)"])
+        case _:
+            return None
+
+
 def _command(chance: random.Random) -> bytes:
     pick = chance.choice
     verb = pick(
-        [word for word in sorted(LEGAL) if word not in (b"LOGOUT", b"IDLE", b"AUTHENTICATE")]
-        + [b"FETCH", b"SEARCH", b"STORE"] * 4
+        [word for word in sorted(LEGAL) if word not in APART] + [b"FETCH", b"SEARCH", b"STORE"] * 4
     )
+    line = _other(chance, verb) or b""
     match verb:
+        case _ if line:
+            pass
         case b"FETCH":
             line = b"FETCH %b %b" % (pick(SETS), pick(ITEMS))
         case b"SEARCH":
@@ -108,13 +157,13 @@ def _command(chance: random.Random) -> bytes:
             line = pick([b"EXPUNGE", b"UID EXPUNGE 1:*"])
         case b"ID":
             line = pick([b"ID NIL", b'ID ("a" "b")', b'ID ("a" NIL'])
-        case b"ENABLE" | b"LOGIN":
-            line = verb + b" CONDSTORE x"
+        case b"LOGIN":
+            line = b"LOGIN x y"
         case b"CREATE" | b"DELETE" | b"SELECT" | b"EXAMINE" | b"SUBSCRIBE" | b"UNSUBSCRIBE":
             line = verb + b" " + pick(NAMES)
         case _:
             line = verb
-    if verb in (b"FETCH", b"SEARCH", b"STORE", b"COPY", b"MOVE") and chance.random() < 0.5:
+    if verb in WITH_UID and verb != b"EXPUNGE" and chance.random() < 0.5:
         line = b"UID " + line
     return line
 
@@ -135,8 +184,11 @@ def test_random_commands_are_all_answered(
                 await client.ok(b"SELECT INBOX")
                 answers = {b"OK": 0, b"NO": 0, b"BAD": 0}
                 for _ in range(250):
-                    out = await client.ask(_command(chance))
+                    line = _command(chance)
+                    out = await client.ask(line)
                     answers[out[-1].split(b" ", 1)[0]] += 1
+                    if line == b"UNAUTHENTICATE":
+                        await client.login()
                     if chance.random() < 0.1:
                         await client.ask(b"SELECT INBOX")
                         await client.append()
