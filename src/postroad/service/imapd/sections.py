@@ -57,12 +57,14 @@ async def write_sections(reader: Reader, uids: UIDSet) -> str:
                     await _message(reader, start, row, head)
                 except UnknownEncoding:
                     failed = failed or "UNKNOWN-CTE"
-                    view.forget(row.uid)
+                    if row.uid in unseen:
+                        view.forget(row.uid)
                 except Unavailable as error:
                     if session.partial:
                         raise
                     failed = "UNAVAILABLE"
-                    view.forget(row.uid)
+                    if row.uid in unseen:
+                        view.forget(row.uid)
                     session.site.trace(
                         IMAPCommandDeferred(session=session.id, command="Fetch", what=error.what)
                     )
