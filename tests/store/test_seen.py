@@ -15,7 +15,9 @@ from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.store import seen
 from postroad.store.operations import Copy, CreateMailbox, Expunge, Move, StoreFlags
+from postroad.store.sharing import MendSeen
 from postroad.store.values import FlagMode, FlagsStored
+from postroad.store.verify import verify
 from support.state import BOB, FORMS, INBOX, NOW, State, opened
 
 ANN = 78
@@ -244,19 +246,29 @@ def test_runs_agree_with_plain_sets(steps: list[tuple[str, int, list[tuple[int, 
         asyncio.run(scenario(Path(directory)))
 
 
-def test_a_wrong_counter_is_found(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_found_and_mended(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened("local", tmp_path) as state:
             await add(state, ANN, "ann")
-            await state.append()
-            await flag(state, ANN, [(1, 1)], FlagMode.ADD, int(Flag.SEEN))
+            for _ in range(3):
+                await state.append()
+            await flag(state, ANN, [(1, 3)], FlagMode.ADD, int(Flag.SEEN))
             writer = state.local._writer._connection
-            writer.execute("UPDATE reader SET seen = 7")
-            [(where, text)] = seen.faults(state.local._reader)
-            assert str(ANN) in where and "7" in text
-            writer.execute("DELETE FROM reader")
-            [(where, text)] = seen.faults(state.local._reader)
-            assert "no counter" in text
-            writer.execute("DELETE FROM seen")
+            for harm in (
+                "UPDATE reader SET seen = 7",
+                "DELETE FROM reader",
+                "UPDATE seen SET high = 9",
+                "INSERT INTO seen VALUES (77, 1, 78, 20, 30)",
+            ):
+                writer.execute(harm)
+                found = list(verify(state.data_dir))
+                assert found and {finding.kind for finding in found} == {"mailbox"}, harm
+                assert all(str(ANN) in finding.text for finding in found)
+                await state.database.submit(MendSeen(account=BOB, mailbox=INBOX))
+                assert list(verify(state.data_dir)) == [] and seen_by(state, ANN) == {1, 2, 3}
+            writer.execute("INSERT INTO access VALUES (77, 99, 78, 0, '', 'lr')")
+            [finding] = verify(state.data_dir)
+            assert "access" in finding.text
+            writer.execute("DELETE FROM access")
 
     asyncio.run(scenario())

@@ -211,17 +211,52 @@ _COUNTED = (
     " WHERE s.account = r.account AND s.mailbox = r.mailbox AND s.reader = r.reader)"
     " FROM reader AS r"
 )
+_UNCOUNTED = (
+    "SELECT DISTINCT account, mailbox, reader FROM seen AS s WHERE NOT EXISTS (SELECT 1"
+    " FROM reader AS r WHERE r.account = s.account AND r.mailbox = s.mailbox"
+    " AND r.reader = s.reader)"
+)
+_EMPTY_ENDS = (
+    "SELECT DISTINCT account, mailbox, reader FROM seen AS s WHERE EXISTS (SELECT 1 FROM mailbox"
+    " AS b WHERE b.account = s.account AND b.mailbox = s.mailbox) AND 2 > (SELECT"
+    " count(*) + (s.low = s.high) FROM message AS m WHERE m.account = s.account"
+    " AND m.mailbox = s.mailbox AND m.uid IN (s.low, s.high))"
+)
 
 
-def faults(reader: Reader) -> Iterator[tuple[str, str]]:
-    """(where, what is wrong): counters and runs that do not fit their messages."""
+def faults(reader: Reader) -> Iterator[tuple[int, int, str]]:
+    """(account, mailbox, what is wrong): counters and runs that do not fit their messages."""
     for account, mailbox, who, kept, found in reader.execute(_COUNTED):
         if kept != found:
-            where = f"account {account}, mailbox {mailbox}, reader {who}"
-            yield where, f"its counter of seen messages says {kept}, there are {found}"
-    for account, mailbox, who in reader.execute(
-        "SELECT DISTINCT account, mailbox, reader FROM seen AS s WHERE NOT EXISTS (SELECT 1"
-        " FROM reader AS r WHERE r.account = s.account AND r.mailbox = s.mailbox"
-        " AND r.reader = s.reader)"
-    ):
-        yield f"account {account}, mailbox {mailbox}, reader {who}", "seen messages, but no counter"
+            text = f"reader {who} has seen {found} messages, his counter says {kept}"
+            yield account, mailbox, text
+    for account, mailbox, who in reader.execute(_UNCOUNTED):
+        yield account, mailbox, f"reader {who} has seen messages, but has no counter"
+    for account, mailbox, who in reader.execute(_EMPTY_ENDS):
+        yield account, mailbox, f"what reader {who} has seen ends at messages that are not there"
+
+
+def mend(tx: Transaction, account: int, mailbox: int) -> None:
+    """Runs are cut to the messages that are there, and counted anew."""
+    key = (account, mailbox)
+    rows = tx.execute("SELECT reader, low, high FROM seen WHERE account = ? AND mailbox = ?", key)
+    tx.execute("DELETE FROM seen WHERE account = ? AND mailbox = ?", key)
+    tx.execute("DELETE FROM reader WHERE account = ? AND mailbox = ?", key)
+    by_reader: dict[int, list[tuple[int, int]]] = {}
+    for reader, low, high in rows:
+        by_reader.setdefault(reader, []).append((low, high))
+    for reader, runs in by_reader.items():
+        count = 0
+        for low, high in UIDSet.of_ranges(runs).ranges:
+            left = _trimmed(tx, (*key, reader), low, high)
+            if left is None:
+                continue
+            tx.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", (*key, reader, *left))
+            row = tx.first(
+                "SELECT count(*) FROM message WHERE account = ? AND mailbox = ?"
+                " AND uid BETWEEN ? AND ?",
+                (*key, *left),
+            )
+            assert row is not None
+            count += row[0]
+        tx.execute("INSERT INTO reader VALUES (?, ?, ?, ?)", (*key, reader, count))

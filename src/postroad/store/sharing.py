@@ -7,13 +7,15 @@ Source: RFC 4314 §2 (identifiers, negative rights), §3.1-2, §4 (CREATE inheri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from postroad.database.contract import Notice, Operation, Topic, Transaction
+from postroad.database.reading import Reader
 from postroad.mail import limits
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.rights import ALL, ALL_RIGHTS, order_rights
-from postroad.store import names
+from postroad.store import names, seen
 from postroad.store.quota import next_modseq
 from postroad.store.values import FlagMode
 
@@ -154,6 +156,29 @@ def inherit(tx: Transaction, account: int, mailbox: int, name: str) -> None:
     row = tx.first("SELECT tenant, rights FROM public_account WHERE account = ?", (account,))
     if row is not None and row[1]:
         tx.execute("INSERT INTO access VALUES (?, ?, ?, 0, ?, ?)", (account, mailbox, ANYONE, *row))
+
+
+class MendSeen(Operation[None], frozen=True, kw_only=True):
+    """Makes what readers have seen of a mailbox agree with its messages."""
+
+    account: int
+    mailbox: int
+
+    def is_long(self) -> bool:
+        return True
+
+    def apply(self, tx: Transaction) -> None:
+        seen.mend(tx, self.account, self.mailbox)
+
+
+def left_behind(reader: Reader) -> Iterator[tuple[int, int, str]]:
+    """(account, mailbox, what is wrong): rows of mailboxes that are not there."""
+    for table in ("access", "seen", "reader", "annotation"):
+        for account, mailbox in reader.execute(
+            f"SELECT DISTINCT account, mailbox FROM {table} AS t WHERE mailbox <> 0 AND NOT EXISTS"
+            " (SELECT 1 FROM mailbox AS m WHERE m.account = t.account AND m.mailbox = t.mailbox)"
+        ):
+            yield account, mailbox, f"rows of {table} for a mailbox that is not there"
 
 
 # -- public accounts and administrators ---------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 from postroad.database.packs import Damaged, PackRef, file_path, parse_ref
 from postroad.database.reading import Reader
 from postroad.mail.errors import Unavailable
+from postroad.store import seen, sharing
 from postroad.store.blobs import BlobStore
 
 PAGE_ROWS = 1000
@@ -48,6 +49,7 @@ def verify(data_dir: Path, progress: Progress = _quiet) -> Iterator[Finding]:
         yield from _accounts(reader, progress)
         yield from _mailboxes(reader, progress)
         yield from _quotas(reader, progress)
+        yield from _sharing(reader, progress)
         yield from _references(reader, progress)
         yield from _queue(reader, progress)
         yield from _blobs(reader, blobs, data_dir, progress)
@@ -179,6 +181,12 @@ def _mailbox_faults(row: tuple[int, ...]) -> Iterator[str]:
         yield f"a change has modseq {max(top_modseq, gone_modseq)}, beyond its highest {highest}"
     if highest > modseq:
         yield f"its highest modseq {highest} is beyond its account's {modseq}"
+
+
+def _sharing(reader: Reader, progress: Progress) -> Iterator[Finding]:
+    progress("sharing", 0)
+    for account, mailbox, text in (*seen.faults(reader), *sharing.left_behind(reader)):
+        yield Finding("mailbox", f"account {account}, mailbox {mailbox}", text)
 
 
 def _references(reader: Reader, progress: Progress) -> Iterator[Finding]:
