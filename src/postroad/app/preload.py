@@ -27,6 +27,7 @@ _LATE_IN_LIBRARIES = (
     "concurrent.futures.thread",
     "asyncio.base_subprocess",
     "importlib.util",
+    "snowballstemmer",
     "stringprep",
     "zipfile",
 )

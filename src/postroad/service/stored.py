@@ -21,6 +21,7 @@ import postroad.directory.operations as directory_operations
 import postroad.queue.operations as queue_operations
 import postroad.store.metadata as metadata_operations
 import postroad.store.operations as store_operations
+import postroad.store.search.operations as search_operations
 import postroad.store.replacing as replacing_operations
 import postroad.store.sharing as sharing_operations
 import postroad.store.upkeep as upkeep_operations
@@ -64,6 +65,7 @@ OPERATIONS = operations_of(
     replacing_operations,
     url_operations,
     upkeep_operations,
+    search_operations,
     queue_operations,
     directory_operations,
 )

@@ -21,6 +21,9 @@ from postroad.store.names import canonical
 from postroad.store.quota import QUOTA, Quota, quota_of
 from postroad.store.rows import message_row
 from postroad.store.sealing import opened_rows
+from postroad.store.search.digests import MailDigests
+from postroad.store.search.index import MailIndex
+from postroad.store.search.reading import BlockReader
 from postroad.store.selected import SelectedReads, as_json, windows
 from postroad.store.shared_reading import SharedReading
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Vanished, Want
@@ -108,6 +111,9 @@ class MailStore(SelectedReads, IntervalReads, SharedReading, MetadataReading):
         self._database = database
         self._keys = keys
         self.blobs = blobs
+        blocks = BlockReader(database, keys)
+        self.index = MailIndex(blocks, self)
+        self.sort_digests = MailDigests(blocks, self)
 
     def mailboxes(self, account: int) -> list[Mailbox]:
         rows = self._database.execute(_MAILBOX + " ORDER BY m.name <> 'INBOX', m.name", (account,))

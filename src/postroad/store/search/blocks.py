@@ -57,7 +57,7 @@ class Section(IntEnum):
 
 
 _BRIEF_NAMES = frozenset(("from", "to", "cc", "bcc", "subject"))
-_COLUMN_FACETS = (
+COLUMN_FACETS = (
     Facet.SENT,
     Facet.SUBJECT,
     Facet.SUBJECT,
@@ -211,7 +211,7 @@ def unpack_keys(packed: bytes, count: int, facets: Facet) -> list[list[Any] | No
         raws = _COLUMNS.decode(_decompress(packed))
         columns = [
             decoder.decode(raw) if facets & facet else None
-            for raw, decoder, facet in zip(raws, _COLUMN_DECODERS, _COLUMN_FACETS, strict=True)
+            for raw, decoder, facet in zip(raws, _COLUMN_DECODERS, COLUMN_FACETS, strict=True)
         ]
     except (msgspec.MsgspecError, ValueError) as error:
         raise DamagedBlock(str(error)) from error

@@ -26,6 +26,8 @@ _NON_ASCII = re.compile("[^\x00-\x7f]+")
 _FOLDED = re.compile(rb"\r?\n(?=[ \t])")
 _TEXTUAL = frozenset((b"text", b"message"))
 """Types whose leaves are text; message: reports (RFC 3464) and parts nested too deep."""
+WHITE = " \t\r\n"
+"""What does not belong to a field's value at its ends."""
 _FOLD_AT_ONCE = 65_536
 """Characters folded in one call: some hundred microseconds."""
 
@@ -114,7 +116,9 @@ class SearchText:
                     or any(text in piece for piece in self.body)
                 )
             case Where.HEADER:
-                name = needle.field.decode("latin-1")
+                if not is_field_name(needle.field):
+                    return False
+                name = needle.field.decode("ascii")
             case _:
                 name = needle.where.value
         return any(field_holds(line, name, text) for line in self.header)
@@ -125,7 +129,15 @@ def field_holds(line: str, name: str, text: str) -> bool:
     if not line.startswith(name):
         return False
     rest = line[len(name) :].lstrip(" \t")
-    return rest.startswith(":") and bool(name) and text in rest[1:].strip()
+    return rest.startswith(":") and text in rest[1:].strip(WHITE)
+
+
+_FIELD_NAME = re.compile(rb"[\x21-\x39\x3b-\x7e]+\Z")
+
+
+def is_field_name(field: bytes) -> bool:
+    """Whether a field can have this name at all (RFC 5322 §3.6.8)."""
+    return _FIELD_NAME.match(field) is not None
 
 
 def header_lines(header: bytes) -> tuple[str, ...]:

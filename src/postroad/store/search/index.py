@@ -1,0 +1,217 @@
+"""Finding text in the blocks of an account. Implements `search.contract.Index`.
+
+Each section that a needle asks for is decompressed once for all needles, block by block; a search
+of octets over the whole block finds the messages. Says nothing about messages whose block is
+missing, damaged or sealed with a key that is not here.
+Source: RFC 3501 §6.4.4, RFC 9051 §6.4.4.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+from postroad.mail.uidset import UIDSet
+from postroad.store.contract import Store
+from postroad.store.search import fuzzy
+from postroad.store.search.blocks import DamagedBlock, Section, Text
+from postroad.store.search.contract import Found, Needle, Where
+from postroad.store.search.reading import BlockReader
+from postroad.store.search.text import is_field_name
+
+_SECTIONS: dict[Where, tuple[Section, ...]] = {
+    Where.FROM: (Section.BRIEF,),
+    Where.TO: (Section.BRIEF,),
+    Where.CC: (Section.BRIEF,),
+    Where.BCC: (Section.BRIEF,),
+    Where.SUBJECT: (Section.BRIEF,),
+    Where.HEADER: (Section.HEADER,),
+    Where.BODY: (Section.BODY,),
+    Where.TEXT: (Section.BRIEF, Section.HEADER, Section.BODY),
+}
+_BRIEF_FIELDS = frozenset((b"from", b"to", b"cc", b"bcc", b"subject"))
+_WHITE = b" \t\r\n"
+
+
+def sections_of(where: Where, field: bytes) -> tuple[Section, ...]:
+    """Where in a block this text is."""
+    if where is Where.HEADER and field in _BRIEF_FIELDS:
+        return (Section.BRIEF,)
+    return _SECTIONS[where]
+
+
+class _Sought:
+    """A needle on its way through the blocks. matched: addresses of contents."""
+
+    __slots__ = ("matched", "name", "octets", "sections")
+
+    def __init__(self, needle: Needle) -> None:
+        self.octets = needle.text.encode("utf-8", "surrogatepass")
+        self.sections = sections_of(needle.where, needle.field)
+        self.matched: set[int] = set()
+        match needle.where:
+            case Where.BODY | Where.TEXT:
+                self.name = None
+            case Where.HEADER:
+                self.name = needle.field if is_field_name(needle.field) else b""
+            case _:
+                self.name = needle.where.value.encode("ascii")
+
+    def places(self, text: Text) -> Iterable[int]:
+        """Which messages of the block hold the needle in this section."""
+        if self.name is None:
+            return places_of(text, self.octets) if self.octets else range(len(text.starts) - 1)
+        if not self.name:
+            return ()
+        return _field_places(text, self.name, self.octets)
+
+
+def places_of(text: Text, octets: bytes) -> Iterator[int]:
+    """Messages that hold the octets anywhere."""
+    find, starts = text.octets.find, text.starts
+    at = starts[0]
+    while (at := find(octets, at)) != -1:
+        place = bisect_right(starts, at) - 1
+        yield place
+        at = starts[place + 1]
+
+
+def _field_places(text: Text, name: bytes, octets: bytes) -> Iterator[int]:
+    """Messages that hold the octets in the value of a field of this name."""
+    everything, starts = text.octets, text.starts
+    sought = octets or b"\0" + name
+    at = starts[0]
+    while (at := everything.find(sought, at)) != -1:
+        place = bisect_right(starts, at) - 1
+        stop = starts[place + 1]
+        begin = at if not octets else everything.rfind(b"\0", starts[place], at)
+        end = everything.find(b"\0", at + 1, stop)
+        if end == -1:
+            end = stop
+        if _holds(everything[begin + 1 : end], name, octets):
+            yield place
+            at = stop
+        else:
+            at = end
+
+
+def _holds(line: bytes, name: bytes, octets: bytes) -> bool:
+    """As `text.field_holds`, in octets."""
+    if not line.startswith(name):
+        return False
+    rest = line[len(name) :].lstrip(b" \t")
+    return rest.startswith(b":") and octets in rest[1:].strip(_WHITE)
+
+
+class MailIndex:
+    """Implements `contract.Index`. store: where messages are read that the index lacks."""
+
+    def __init__(self, blocks: BlockReader, store: Store) -> None:
+        self._blocks = blocks
+        self._store = store
+
+    def find(
+        self,
+        account: int,
+        mailbox: int,
+        needles: Sequence[Needle],
+        among: UIDSet | None = None,
+    ) -> list[Found]:
+        uids, heaps = self._blocks.members(account, mailbox, among)
+        mine = set(heaps)
+        layout = {
+            block: addresses
+            for block, addresses in self._blocks.layout(account)
+            if not mine.isdisjoint(addresses)
+        }
+        sought = [_Sought(needle) for needle in needles]
+        read = {
+            section: self._look(account, section, layout, sought)
+            for section in sorted({section for item in sought for section in item.sections})
+        }
+        bodyless = self._blocks.bodyless(account) if Section.BODY in read else set()
+        one_range = among is None or len(among.ranges) < 2
+        covered: dict[tuple[Section, ...], tuple[set[int], UIDSet]] = {}
+        for item in sought:
+            if item.sections not in covered:
+                there = _covered(layout, [read[section] for section in item.sections])
+                if Section.BODY in item.sections:
+                    there -= bodyless
+                covered[item.sections] = there, _covered_uids(uids, heaps, there, one_range)
+        out = []
+        for item in sought:
+            there, known = covered[item.sections]
+            hits = item.matched & there
+            matched = [uid for uid, heap in zip(uids, heaps, strict=True) if heap in hits]
+            out.append(Found(UIDSet.of(matched), known))
+        return out
+
+    def _look(
+        self,
+        account: int,
+        section: Section,
+        layout: dict[int, array[int]],
+        sought: list[_Sought],
+    ) -> set[int]:
+        """Looks for the needles in one section; returns the blocks of which that is known."""
+        mine = [item for item in sought if section in item.sections]
+        done: set[int] = set()
+        to_read = []
+        for block, addresses in layout.items():
+            if all(item.matched.issuperset(addresses) for item in mine):
+                done.add(block)  # an earlier section has answered for all of them
+            else:
+                to_read.append(block)
+        for block, octets in self._blocks.sections(account, section, to_read):
+            heaps = layout.get(block)
+            if heaps is None:
+                continue
+            try:
+                text = Text(octets, len(heaps))
+            except DamagedBlock:
+                continue
+            for item in mine:
+                item.matched.update([heaps[place] for place in item.places(text)])
+            done.add(block)
+        return done
+
+    def fuzzy(
+        self,
+        account: int,
+        mailbox: int,
+        where: Where,
+        text: str,
+        field: bytes = b"",
+        among: UIDSet | None = None,
+    ) -> list[tuple[int, int]]:
+        return fuzzy.ranked(
+            self._blocks, self._store, account, mailbox, fuzzy.Query(where, text, field), among
+        )
+
+
+def _covered(layout: dict[int, array[int]], read: list[set[int]]) -> set[int]:
+    """Addresses in blocks of which every section that matters was read."""
+    blocks = set.intersection(*read)
+    there: set[int] = set()
+    for block in blocks:
+        there.update(layout[block])
+    return there
+
+
+def _covered_uids(uids: array[int], heaps: array[int], there: set[int], one_range: bool) -> UIDSet:
+    """one_range: UIDs between those of the mailbox may be named as well."""
+    if not uids:
+        return UIDSet()
+    if not one_range:
+        return UIDSet.of(uid for uid, heap in zip(uids, heaps, strict=True) if heap in there)
+    missing = [uid for uid, heap in zip(uids, heaps, strict=True) if heap not in there]
+    ranges = []
+    start = uids[0]
+    for uid in missing:
+        if uid > start:
+            ranges.append((start, uid - 1))
+        start = uid + 1
+    if start <= uids[-1]:
+        ranges.append((start, uids[-1]))
+    return UIDSet(tuple(ranges))
