@@ -27,6 +27,8 @@ SLICE_OCTETS = 256 << 10
 ON_LOOP_OCTETS_MAX = 64 << 10
 """What is read without a thread: one small pack record."""
 FLUSH_OCTETS = 64 << 10
+ROWS_AHEAD = 50
+"""Some 100 KB of rows; each by itself costs as much as its message."""
 WRITE_TIMEOUT_S = 300.0
 
 
@@ -77,6 +79,7 @@ class Transaction:
         self._account = account
         self._mailbox = mailbox
         self._out = out
+        self._ahead: tuple[Want, dict[int, MessageRow]] = (Want.BASE, {})
 
     @classmethod
     async def open(
@@ -167,11 +170,22 @@ class Transaction:
                 await self._out.flush()
 
     def _row(self, number: int, want: Want) -> MessageRow | None:
-        """None, and answered, when another session has expunged it meanwhile."""
-        uids = UIDSet.of([self.drop.uid(number)])
-        for rows in self._site.store.messages(self._account, self._mailbox, uids, want):
-            for row in rows:
-                return row
+        """None, and answered, when another session has expunged it meanwhile.
+
+        Clients ask for one after the other: the rows that follow are read along.
+        """
+        uid = self.drop.uid(number)
+        ahead, known = self._ahead
+        if ahead != want or uid not in known:
+            last = self.drop.uid(min(number + ROWS_AHEAD, self.drop.last))
+            uids = UIDSet(((uid, last),))
+            store = self._site.store
+            slices = store.messages(self._account, self._mailbox, uids, want, ROWS_AHEAD)
+            known = {row.uid: row for row in next(slices, [])}
+            self._ahead = want, known
+        row = known.pop(uid, None)
+        if row is not None:
+            return row
         self._out.say(replies.err(f"message {number} was removed by another session", "SYS/PERM"))
         return None
 

@@ -71,6 +71,8 @@ class POP3Session:
         self._failures = 0
         self._how = "closed"
         self._drained = False
+        self._is_checked = False
+        """The account was there when the last octets came."""
         self._reading: asyncio.Task[None] | None = None
 
     # -- the outermost frame ------------------------------------------------------------------
@@ -130,6 +132,7 @@ class POP3Session:
             self._out.say(replies.err("temporary failure, try again later", "SYS/TEMP"))
 
     async def _read(self) -> None:
+        self._is_checked = False
         await self._out.flush()
         self._reading = asyncio.current_task()
         try:
@@ -181,8 +184,9 @@ class POP3Session:
                 raise AssertionError("responses are read where the exchange is")
             case _:
                 assert self._transaction is not None, "the core lets these through after login only"
-                if not self._transaction.is_open:
+                if not self._is_checked and not self._transaction.is_open:
                     await self._goodbye("account removed", "SYS/PERM", "the account is gone")
+                self._is_checked = True
                 await self._transaction.obey(command)
 
     # -- before login -------------------------------------------------------------------------

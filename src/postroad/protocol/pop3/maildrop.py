@@ -29,6 +29,11 @@ class Maildrop:
         return len(self._uids) - len(self._deleted)
 
     @property
+    def last(self) -> int:
+        """The highest number, marked or not."""
+        return len(self._uids)
+
+    @property
     def size(self) -> int:
         """Octets, without those marked."""
         return self._total - sum(self._sizes[number - 1] for number in self._deleted)
