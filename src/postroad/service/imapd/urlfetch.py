@@ -70,19 +70,20 @@ async def _one(session: Session, wanted: WantedURL) -> None:
         return
     url, row = found
     if not wanted.items:
-        await _body(session, start + b" ", url, row)
+        await _body(session, start + b" ", url, row, b"\r\n")
+        return
     for item in wanted.items:
         start += b" (%b " % item.value
+        last = b")\r\n" if item is wanted.items[-1] else b""
         match item:
             case URLItem.STRUCTURE:
-                session.put(start, await _structure(session, url, row, wanted.items))
+                start += await _structure(session, url, row, wanted.items) + b")"
+                if last:
+                    session.put(start, b"\r\n")
             case URLItem.BODY:
-                await _body(session, start, url, row)
+                await _body(session, start, url, row, last)
             case URLItem.BINARY:
-                await _binary(session, start, url, row)
-        start = b")"
-    session.put(b")\r\n" if wanted.items else b"\r\n")
-    session.partial = False
+                await _binary(session, start, url, row, last)
 
 
 # -- who may ------------------------------------------------------------------------------------
@@ -139,27 +140,31 @@ def _is_for(session: Session, access: Access) -> bool:
 # -- what it is ---------------------------------------------------------------------------------
 
 
-async def _body(session: Session, start: bytes, url: MessageURL, row: MessageRow) -> None:
+async def _body(
+    session: Session, start: bytes, url: MessageURL, row: MessageRow, end: bytes
+) -> None:
     """The octets as they are; "" for a part that is not there (RFC 4467 §8)."""
     extent = await urls.find_part(session.site.store, row, url)
     if extent is None:
-        session.put(start + b'""')
+        session.put(start, b'""', end)
         return
-    session.put(start + b"{%d}\r\n" % extent.size)
-    await _stream(session, urls.read(session.site.store, extent))
+    head = start + b"{%d}\r\n" % extent.size
+    await _stream(session, head, urls.read(session.site.store, extent), end)
 
 
-async def _binary(session: Session, start: bytes, url: MessageURL, row: MessageRow) -> None:
-    if url.section.what:
-        await _body(session, start, url, row)  # headers and texts have no encoding of their own
+async def _binary(
+    session: Session, start: bytes, url: MessageURL, row: MessageRow, end: bytes
+) -> None:
+    if url.section.what:  # headers and texts have no encoding of their own
+        await _body(session, start, url, row, end)
         return
     try:
         part = _decoded(session, url, row)
     except UnknownEncoding:
-        session.put(start + b"NIL")
+        session.put(start, b"NIL", end)
         return
     if part is None:
-        session.put(start + b'""')
+        session.put(start, b'""', end)
         return
     measure = await part.measure()
     begin, stop = 0, measure.octets
@@ -167,8 +172,8 @@ async def _binary(session: Session, start: bytes, url: MessageURL, row: MessageR
         begin = min(url.start, stop)
         stop = stop if url.length < 0 else min(begin + url.length, stop)
     kind = b"~" if measure.has_nul else b""
-    session.put(start + b"%b{%d}\r\n" % (kind, stop - begin))
-    await _stream(session, part.pieces(begin, stop))
+    head = start + b"%b{%d}\r\n" % (kind, stop - begin)
+    await _stream(session, head, part.pieces(begin, stop), end)
 
 
 def _decoded(session: Session, url: MessageURL, row: MessageRow) -> Decoded | None:
@@ -184,13 +189,16 @@ def _decoded(session: Session, url: MessageURL, row: MessageRow) -> Decoded | No
     return Decoded.of(store, row, url.section.path, read)
 
 
-async def _stream(session: Session, octets: AsyncIterator[bytes]) -> None:
-    """From here on the response must be brought to its end."""
+async def _stream(session: Session, head: bytes, octets: AsyncIterator[bytes], end: bytes) -> None:
+    """Nothing is said before the first octets are there; from then on it is said to its end."""
     async for piece in octets:
+        session.put(head, piece)
+        head = b""
         session.partial = True
-        session.put(piece)
         if session.is_full:
             await session.flush()
+    session.put(head, end)
+    session.partial = False
 
 
 async def _structure(
