@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import date
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from postroad.mail.errors import ProtocolError
 from postroad.mail.flags import Flag
-from postroad.protocol.imap import commands, lists, mailboxes, messages, search
+from postroad.protocol.imap import commands, lists, mailboxes, messages
 from postroad.protocol.imap.fetch import Fetch, Section, Text
 from postroad.protocol.imap.lists import NamePattern
 from postroad.protocol.imap.sequence import SequenceSet
@@ -97,70 +96,6 @@ def test_fetch_items(text: bytes, items: str) -> None:
 )  # fmt: skip
 def test_fetches_that_are_none(text: bytes) -> None:
     assert bad(text)
-
-
-# -- SEARCH -----------------------------------------------------------------------------------
-
-
-def key(text: bytes) -> search.Key:
-    found = parse(b"SEARCH " + text)
-    assert isinstance(found, search.Search), found
-    return found.key
-
-
-def test_search_keys() -> None:
-    assert key(b"ALL") == search.All()
-    assert key(b"UNSEEN") == search.Not(search.HasFlag(Flag.SEEN))
-    assert key(b"ANSWERED DRAFT") == search.And(
-        (search.HasFlag(Flag.ANSWERED), search.HasFlag(Flag.DRAFT))
-    )
-    assert key(b"KEYWORD $Junk") == search.HasKeyword(b"$junk")
-    assert key(b"SINCE 1-Feb-1994") == search.Arrived(search.When.SINCE, date(1994, 2, 1))
-    assert key(b'SENTON "01-Feb-1994"') == search.Sent(search.When.ON, date(1994, 2, 1))
-    assert key(b"NOT FROM Smith") == search.Not(search.InHeader(b"from", "Smith"))
-    assert key(b'HEADER X-Spam ""') == search.InHeader(b"x-spam", "")
-    assert key(b"OR (SEEN) UID 4:*") == search.Or(
-        search.HasFlag(Flag.SEEN), search.InSet(True, SequenceSet(((4, 0),)))
-    )
-    assert key(b"MODSEQ 620162338") == search.ChangedSince(620162338)
-    assert key(b'MODSEQ "/flags/\\\\draft" all 620162338') == search.ChangedSince(620162338)
-    assert key(b"YOUNGER 3600") == search.Within(True, 3600)
-    assert key(b"LARGER 99999999999") == search.Larger(99999999999)
-    assert key("CHARSET UTF-8 TEXT {4+}\r\nпа".encode()) == search.InText("па", True)
-
-
-@pytest.mark.parametrize(
-    ("text", "returns"),
-    [
-        (b"SEARCH ALL", None),
-        (b"SEARCH RETURN () ALL", {b"ALL"}),
-        (b"SEARCH RETURN (MIN COUNT) ALL", {b"MIN", b"COUNT"}),
-    ],
-)
-def test_return_options(text: bytes, returns: set[bytes] | None) -> None:
-    found = parse(text)
-    assert isinstance(found, search.Search)
-    assert found.returns == returns
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"SEARCH", b"SEARCH ", b"SEARCH BOGUS", b"SEARCH (", b"SEARCH ()", b"SEARCH OR SEEN",
-        b"SEARCH SINCE 32-Feb-1994", b"SEARCH LARGER x", b"SEARCH YOUNGER 0",
-        b"SEARCH RETURN (BOGUS) ALL",
-        b"SEARCH HEADER x", b"SEARCH MODSEQ", b"SEARCH SEEN)", b"SEARCH CHARSET US-ASCII TEXT \xff",
-    ],
-)  # fmt: skip
-def test_searches_that_are_none(text: bytes) -> None:
-    assert bad(text)
-
-
-def test_an_unknown_charset_is_named() -> None:
-    event = parse(b"SEARCH CHARSET KOI8-R TEXT x")
-    assert isinstance(event, Bad)
-    assert event.no
-    assert event.code == b"BADCHARSET (US-ASCII UTF-8)"
 
 
 # -- LIST -------------------------------------------------------------------------------------
