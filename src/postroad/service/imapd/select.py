@@ -24,6 +24,8 @@ from postroad.store.values import Mailbox, unix
 
 _CHANGING = frozenset("swtie")
 """Whoever has none of these rights can change nothing."""
+_WRITING = frozenset("iewt")
+"""Whoever has one of these is told READ-WRITE: \\Seen is everybody's own (RFC 4314 §5.2)."""
 
 
 async def select(session: Session, command: Select) -> Answer:
@@ -52,7 +54,7 @@ async def select(session: Session, command: Select) -> Answer:
         session.put(_list_response(session, place, command.mailbox))
     if command.resync is not None and command.resync.uidvalidity == mailbox.uidvalidity:
         await resync(session, view, command.resync)
-    if read_only:
+    if command.read_only or not place.rights & _WRITING:
         return Answer("Selected, read-only", b"READ-ONLY")
     return Answer("Selected", b"READ-WRITE")
 
