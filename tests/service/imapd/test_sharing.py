@@ -332,6 +332,130 @@ def test_idle_hears_of_anothers_mailbox(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+# -- messages into and out of another's mailbox -------------------------------------------------
+
+
+def flag_words(line: bytes) -> set[bytes]:
+    return set(line.partition(b"FLAGS (")[2].partition(b")")[0].split()) - {b"\\Recent"}
+
+
+async def flags_in(client: Client, mailbox: bytes) -> list[set[bytes]]:
+    await client.ok(b"EXAMINE " + mailbox)
+    out = await client.ok(b"FETCH 1:* (FLAGS)")
+    await client.ok(b"UNSELECT")
+    return [flag_words(line) for line in flags_told(out)]
+
+
+@pytest.mark.parametrize("verb", [b"COPY", b"MOVE"])
+def test_flags_that_may_not_be_set_are_lost_on_the_way(verb: bytes, tmp_path: Path) -> None:
+    """The example of RFC 4314 §4 (COPY)."""
+
+    async def scenario(world: People) -> None:
+        for rights, kept in (
+            (b"lrwis", [{b"\\Draft"}, {b"\\Answered"}, {b"$Forwarded", b"\\Seen"}]),
+            (b"lrsti", [{b"\\Deleted"}, set(), {b"\\Seen"}]),
+        ):
+            await share(world, rights)
+            for flags in (b"(\\Draft \\Deleted)", b"(\\Answered)", b"($Forwarded \\Seen)"):
+                await world.bob.append(flags=flags)
+            await world.bob.ok(b"SELECT INBOX")
+            await world.bob.ok(b"%b 1:3 %b" % (verb, WORK))
+            await world.bob.ok(b"UNSELECT")
+            assert await flags_in(world.bob, WORK) == kept
+            owners = await flags_in(world.ann, b"work")
+            assert owners == [flags - {b"\\Seen"} for flags in kept], "she has not seen them"
+            await world.ann.ok(b"DELETE work")
+            await world.bob.ok(b"SELECT INBOX")
+            await world.bob.ok(b"STORE 1:* FLAGS (\\Deleted)") if verb == b"COPY" else None
+            await world.bob.ok(b"CLOSE")
+
+    run(tmp_path, scenario)
+
+
+def test_append_takes_i_and_keeps_what_may_be_set(tmp_path: Path) -> None:
+    async def scenario(world: People) -> None:
+        await share(world, b"lri")
+        await world.bob.append(mailbox=WORK, flags=b"(\\Seen \\Flagged $x)")
+        await world.ann.ok(b"SETACL work bob@one.example +sw")
+        await world.bob.append(mailbox=WORK, flags=b"(\\Seen \\Flagged \\Deleted $x)")
+        both = [set(), {b"\\Seen", b"\\Flagged", b"$x"}]
+        assert await flags_in(world.bob, WORK) == both
+        assert await flags_in(world.ann, b"work") == [set(), {b"\\Flagged", b"$x"}]
+        await world.ann.ok(b"SETACL work bob@one.example -i")
+        out = await world.bob.ask(b"APPEND %b {5+}\r\na: b\n" % WORK)
+        assert out[-1].startswith(b"NO [NOPERM]")
+        out = await world.ann.ok(b"GETQUOTAROOT work")
+        assert b"ann@one.example" in out[0], "mail counts where it is"
+
+    run(tmp_path, scenario)
+
+
+def test_copies_to_ones_own_have_ones_own_seen(tmp_path: Path) -> None:
+    async def scenario(world: People) -> None:
+        await share(world, b"lrs")
+        for _ in range(2):
+            await world.ann.append(mailbox=b"work", flags=b"(\\Seen)")
+        await world.bob.ok(b"SELECT " + WORK)
+        await world.bob.ok(b"STORE 2 +FLAGS (\\Seen)")
+        await world.bob.ok(b"COPY 1:2 INBOX")
+        out = await world.bob.ask(b"MOVE 1:2 INBOX")
+        assert out[-1].startswith(b"NO [NOPERM]"), "a move takes what is there away"
+        assert await flags_in(world.bob, b"INBOX") == [set(), {b"\\Seen"}]
+
+    run(tmp_path, scenario)
+
+
+def test_store_changes_what_it_may_and_says_so(tmp_path: Path) -> None:
+    """RFC 4314 §4: NO only when nothing at all may be changed."""
+
+    async def scenario(world: People) -> None:
+        await share(world, b"lrs")
+        await world.ann.append(mailbox=b"work")
+        out = await world.bob.ok(b"SELECT " + WORK)
+        assert any(b"PERMANENTFLAGS (\\Seen)" in line for line in out)
+        out = await world.bob.ok(b"STORE 1 +FLAGS (\\Seen \\Deleted \\Flagged)")
+        assert flag_words(out[0]) == {b"\\Seen"}
+        out = await world.bob.ask(b"STORE 1 +FLAGS (\\Deleted)")
+        assert out[-1].startswith(b"NO [NOPERM]")
+        assert (await world.bob.ask(b"EXPUNGE"))[-1].startswith(b"NO [NOPERM]")
+        await world.ann.ok(b"SELECT work")
+        await world.ann.ok(b"STORE 1 +FLAGS (\\Deleted)")
+        assert (await world.bob.ok(b"CLOSE"))[-1].startswith(b"OK"), "without e nothing goes"
+        assert (await world.ann.ok(b"STATUS work (MESSAGES)"))[0].endswith(b"(MESSAGES 1)")
+
+    run(tmp_path, scenario)
+
+
+def test_fetch_marks_as_seen_only_who_may(tmp_path: Path) -> None:
+    async def scenario(world: People) -> None:
+        await share(world, b"lr")
+        await world.ann.append(mailbox=b"work")
+        await world.bob.ok(b"SELECT " + WORK)
+        out = await world.bob.ok(b"FETCH 1 BODY[TEXT]")
+        assert not any(b"\\Seen" in line for line in out)
+        assert await flags_in(world.bob, WORK) == [set()]
+        assert await flags_in(world.ann, b"work") == [set()]
+
+    run(tmp_path, scenario)
+
+
+def test_select_says_what_can_be_done(tmp_path: Path) -> None:
+    """RFC 4314 §5.2: \\Seen is no shared flag here."""
+
+    async def scenario(world: People) -> None:
+        for rights, code in (
+            (b"lr", b"READ-ONLY"), (b"lrs", b"READ-ONLY"), (b"lrk", b"READ-ONLY"),
+            (b"lri", b"READ-WRITE"), (b"lre", b"READ-WRITE"), (b"lrw", b"READ-WRITE"),
+            (b"lrt", b"READ-WRITE"),
+        ):  # fmt: skip
+            await share(world, rights)
+            out = await world.bob.ok(b"SELECT " + WORK)
+            assert out[-1].startswith(b"OK [%b]" % code), rights
+            await world.bob.ok(b"UNSELECT")
+
+    run(tmp_path, scenario)
+
+
 # -- public accounts, annotations, quotas -------------------------------------------------------
 
 
@@ -374,6 +498,28 @@ def test_private_annotations_are_each_readers_own(tmp_path: Path) -> None:
         await world.ann.ok(b"SETACL work bob@one.example r")
         out = await world.bob.ask(b"GETMETADATA %b /shared/comment" % WORK)
         assert out[-1].startswith(b"NO [NONEXISTENT]")
+
+    run(tmp_path, scenario)
+
+
+def test_changes_by_others_are_told(tmp_path: Path) -> None:
+    """RFC 5464 §4.4.2: entry names only, to who enabled it, and not one's own changes."""
+
+    async def scenario(world: People) -> None:
+        second = Client(IMAPService(world.made.site, False))
+        async with second:
+            await second.login(ANN)
+            await second.ok(b"ENABLE METADATA")
+            await world.ann.ok(b'SETMETADATA INBOX (/shared/comment "x" /private/comment "y")')
+            out = await second.ok(b"NOOP")
+            told = {word for line in out for word in line.split() if word.startswith(b"/")}
+            assert told == {b"/shared/comment", b"/private/comment"}
+            assert all(line.startswith(b'* METADATA "INBOX" ') for line in out[:-1])
+            await second.ok(b'SETMETADATA INBOX (/shared/comment "z")')
+            assert await second.ok(b"NOOP") == [b"OK Done"]
+            assert await world.ann.ok(b"NOOP") == [b"OK Done"]
+            await world.bob.ok(b'SETMETADATA INBOX (/shared/comment "b")')
+            assert await second.ok(b"NOOP") == [b"OK Done"]
 
     run(tmp_path, scenario)
 

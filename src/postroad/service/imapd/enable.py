@@ -2,12 +2,13 @@
 
 Source: RFC 5161 §3.1; RFC 7162 §3.1 (the selected mailbox's HIGHESTMODSEQ is told), §3.2.3
 (QRESYNC brings CONDSTORE); RFC 9051 §6.3.1 (IMAP4rev2), RFC 9755 §3 and RFC 6855 §3 (UTF8=ACCEPT),
-RFC 9586 §3.1 (UIDONLY).
+RFC 9586 §3.1 (UIDONLY), RFC 5464 §4.1 (METADATA: changes by others are told).
 """
 
 from __future__ import annotations
 
 from postroad.protocol.imap.commands import Enable
+from postroad.service.imapd.interest import ANNOTATIONS
 from postroad.service.imapd.session import Answer, Session
 
 _ENABLABLE = {
@@ -16,6 +17,7 @@ _ENABLABLE = {
     b"IMAP4REV2": b"IMAP4rev2",
     b"UTF8=ACCEPT": b"UTF8=ACCEPT",
     b"UIDONLY": b"UIDONLY",
+    b"METADATA": b"METADATA",
 }
 """By the name in capitals, as they are spelt. Others are passed over (RFC 5161 §3.1)."""
 
@@ -31,7 +33,18 @@ async def enable(session: Session, command: Enable) -> Answer:
     if b"CONDSTORE" in fresh or b"QRESYNC" in fresh:
         enable_condstore(session)
     session.enabled.update(fresh)
+    if b"METADATA" in fresh and session.watch is None:
+        await _hear_of_annotations(session)
     return Answer("Done")
+
+
+async def _hear_of_annotations(session: Session) -> None:
+    """From here on; a NOTIFY that comes later says anew what is told."""
+    from postroad.service.imapd.watch import Watch  # it fetches, and FETCH enables CONDSTORE
+
+    watch = Watch(ANNOTATIONS)
+    await watch.begin(session)
+    session.watch_with(watch)
 
 
 def enable_condstore(session: Session) -> None:
