@@ -22,8 +22,8 @@ import postroad.queue.operations as queue_operations
 import postroad.store.metadata as metadata_operations
 import postroad.store.operations as store_operations
 import postroad.store.search.operations as search_operations
-import postroad.store.replacing as replacing_operations
 import postroad.store.sharing as sharing_operations
+import postroad.store.units as unit_operations
 import postroad.store.upkeep as upkeep_operations
 import postroad.store.urls as url_operations
 from postroad.database import wire
@@ -62,7 +62,7 @@ OPERATIONS = operations_of(
     store_operations,
     sharing_operations,
     metadata_operations,
-    replacing_operations,
+    unit_operations,
     url_operations,
     upkeep_operations,
     search_operations,

@@ -6,6 +6,9 @@ Source: RFC 3501 §6.3.11, RFC 3502 §6.3.11 (MULTIAPPEND), RFC 4315 §3 (APPEND
 
 from __future__ import annotations
 
+from typing import Any
+
+from postroad.database.contract import Operation
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
@@ -14,6 +17,7 @@ from postroad.service.imapd import places
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.uploading import Upload
+from postroad.store.units import AllOrNone
 from postroad.store.values import Appended
 
 NO_MAILBOX = no("There is no such mailbox", b"TRYCREATE")
@@ -40,14 +44,19 @@ async def append(session: Session, command: Append) -> Answer:
         if answer is not None or place is None:
             return answer or GONE
         try:
-            appended = await session.site.database.submit(*upload.operations(place))
+            appended = await session.site.database.submit(*_unit(upload, place))
         except StateError as error:
             if error.fault is Fault.NONEXISTENT:
                 return GONE
             raise
     if session.view is not None and session.view.is_of(place.mailbox):
         session.dirty = True
-    return Answer("Appended", append_uid(place, appended))
+    return Answer("Appended", append_uid(place, appended[: len(upload.messages)]))
+
+
+def _unit(upload: Upload, place: Place) -> list[Operation[Any]]:
+    unit: list[Operation[Any]] = [*upload.operations(place)]
+    return [*unit, AllOrNone()] if len(unit) > 1 else unit
 
 
 def append_uid(place: Place, appended: list[Appended]) -> bytes:

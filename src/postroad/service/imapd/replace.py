@@ -14,7 +14,7 @@ from postroad.service.imapd.expunge import READ_ONLY, highestmodseq
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.uploading import Upload
-from postroad.store import replacing
+from postroad.store import units
 
 NO_MESSAGE = no("There is no such message")
 EXPUNGED = no("The message is not there any more", b"EXPUNGEISSUED")
@@ -32,12 +32,12 @@ async def replace(session: Session, command: Replace) -> Answer:
         answer = unwilling(place)
         if answer is not None or place is None:
             return answer or GONE
-        [append] = upload.operations(place)
         try:
-            appended = await session.site.database.submit(
-                replacing.Replace(
-                    account=view.account, mailbox=view.mailbox, uid=uid, append=append
-                )
+            _, *appended = await session.site.database.submit(
+                units.Supersede(
+                    account=view.account, mailbox=view.mailbox, uid=uid, now=upload.now
+                ),
+                *upload.operations(place),
             )
         except StateError as error:
             session.dirty = True
