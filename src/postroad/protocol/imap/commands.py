@@ -1,8 +1,8 @@
 """The base of typed commands, and the commands that have next to no arguments.
 
 Source: RFC 3501 §6.1, §6.2, §6.4.1-3; RFC 2177 (IDLE), RFC 2342 (NAMESPACE), RFC 2971 (ID),
-RFC 3691 (UNSELECT), RFC 4959 (SASL-IR), RFC 4978 §5 (COMPRESS), RFC 5161 (ENABLE), RFC 8437 §6
-(UNAUTHENTICATE).
+RFC 3691 (UNSELECT), RFC 4959 (SASL-IR), RFC 4978 §5 (COMPRESS), RFC 5161 (ENABLE), RFC 5255 §3.5
+(LANGUAGE), RFC 8437 §6 (UNAUTHENTICATE).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from postroad.mail.secret import Secret
 from postroad.protocol.imap.scanner import Scanner
 from postroad.protocol.imap.sequence import SequenceSet
 
+LANGUAGES_MAX = 50
+"""People speak fewer."""
 ID_FIELDS_MAX = 30
 """RFC 2971 §3.3: at most 30 field-value pairs."""
 
@@ -73,6 +75,13 @@ class Unselect(Command):
 @dataclass(frozen=True, slots=True)
 class Unauthenticate(Command):
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Language(Command):
+    """ranges: language ranges (RFC 4647), the one most wanted first; none: list them."""
+
+    ranges: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +182,18 @@ def parse_enable(tag: bytes, scan: Scanner, uid: bool) -> Enable:
         names.append(scan.word("A capability"))
     scan.end()
     return Enable(tag, tuple(names))
+
+
+def parse_language(tag: bytes, scan: Scanner, uid: bool) -> Language:
+    ranges = []
+    while not scan.at_end and scan.skip(b" "):
+        if scan.at_end:  # a trailing space
+            break
+        ranges.append(scan.astring("A language"))
+        if len(ranges) > LANGUAGES_MAX:
+            raise ProtocolError("Too many languages")
+    scan.end()
+    return Language(tag, tuple(ranges))
 
 
 def parse_compress(tag: bytes, scan: Scanner, uid: bool) -> Compress:

@@ -92,6 +92,7 @@ LEGAL: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"NOOP": (_ANY, _plain(commands.Noop)),
     b"LOGOUT": (_ANY, _plain(commands.Logout)),
     b"ID": (_ANY, commands.parse_id),
+    b"LANGUAGE": (_ANY, commands.parse_language),
     b"STARTTLS": (_BEFORE, _plain(commands.StartTLS)),
     b"LOGIN": (_BEFORE, commands.parse_login),
     b"AUTHENTICATE": (_BEFORE, commands.parse_authenticate),

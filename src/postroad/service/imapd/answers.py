@@ -1,11 +1,13 @@
 """How a command ends: the tagged response, or the session with it.
 
-Source: RFC 3501 §7.1, §7.4.1.
+Source: RFC 3501 §7.1, §7.4.1; RFC 5255 §3.2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from postroad.service.imapd.languages import DEFAULT, translate
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,18 @@ class Answer:
     status: bytes = b"OK"
     expunges: bool = True
 
-    def render(self, tag: bytes) -> bytes:
-        text = self.text.encode("utf-8", "replace")
+    def render(self, tag: bytes, language: str = DEFAULT, *, utf8: bool = False) -> bytes:
+        """utf8: the client has enabled it; else i-default is ASCII (RFC 5255 §3.5)."""
+        text = words(self.text, language, utf8=utf8)
         if self.code:
             return b"%b %b [%b] %b\r\n" % (tag, self.status, self.code, text)
         return b"%b %b %b\r\n" % (tag, self.status, text)
+
+
+def words(text: str, language: str, *, utf8: bool) -> bytes:
+    if language == DEFAULT and not utf8:
+        return text.encode("ascii", "replace")
+    return translate(text, language).encode("utf-8", "replace")
 
 
 SILENCE = Answer("")

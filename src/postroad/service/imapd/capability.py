@@ -17,6 +17,7 @@ _ALWAYS = (
     b"LITERAL+",
     b"ID",
     b"ENABLE",
+    b"LANGUAGE",
 )
 _BEFORE_LOGIN = (b"SASL-IR",)
 _AFTER_LOGIN = (

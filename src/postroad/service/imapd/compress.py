@@ -18,7 +18,7 @@ async def compress(session: Session, command: Compress) -> Answer:
     if session.core.has_pending:
         return Answer("Nothing may be pipelined behind COMPRESS", status=b"BAD")
     await session.tell_all(expunges=True)
-    session.put(Answer("DEFLATE active").render(command.tag))
+    session.tagged(command.tag, Answer("DEFLATE active"))
     await session.flush()
     session.stream = DeflateStream(session.stream)
     return SILENCE

@@ -31,8 +31,9 @@ from postroad.protocol.imap.server import (
     State,
 )
 from postroad.service.imapd import context, news, rights
-from postroad.service.imapd.answers import SILENCE, Answer, Farewell, no
+from postroad.service.imapd.answers import SILENCE, Answer, Farewell, no, words
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPCommandDeferred
+from postroad.service.imapd.languages import DEFAULT
 from postroad.service.imapd.turns import turn
 from postroad.service.imapd.view import Manner, View
 from postroad.service.site import Site
@@ -59,8 +60,8 @@ class Session:
     __slots__ = (
         "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher",
         "_tag", "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty",
-        "enabled", "failures", "handlers", "id", "idling", "partial", "reason", "site", "stream",
-        "view", "watch",
+        "enabled", "failures", "handlers", "id", "idling", "language", "partial", "reason",
+        "site", "stream", "view", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,8 @@ class Session:
         """A literal is half written: nothing else can be said any more."""
         self.failures = 0
         self.reason = ""
+        self.language = DEFAULT
+        """What LANGUAGE chose (RFC 5255 §3.2)."""
         self.watch: Watch | None = None
         """What NOTIFY asked for; None: as without it."""
         self._bad = 0
@@ -105,6 +108,10 @@ class Session:
         self._out += octets
         for piece in octets:
             self._out_octets += len(piece)
+
+    def tagged(self, tag: bytes, answer: Answer) -> None:
+        """The tagged response, in the client's language."""
+        self.put(answer.render(tag, self.language, utf8=self.utf8))
 
     @property
     def is_full(self) -> bool:
@@ -195,7 +202,8 @@ class Session:
         self.reason = farewell.reason
         if self.partial:
             return
-        self.put(b"* BYE " + farewell.text.encode("utf-8", "replace") + b"\r\n")
+        text = words(farewell.text, self.language, utf8=self.utf8)
+        self.put(b"* BYE " + text + b"\r\n")
         try:
             out, self._out = self._out, []
             await self.stream.write(b"".join(out), timeout_s=5.0)
@@ -233,7 +241,7 @@ class Session:
     def _answer_bad(self, bad: Bad) -> None:
         status = b"NO" if bad.no else b"BAD"
         tag = bad.tag
-        self.put(Answer(bad.text, bad.code, status).render(tag))
+        self.tagged(tag, Answer(bad.text, bad.code, status))
         if bad.fatal:
             raise Farewell("The commands cannot be told apart any more", "unsynchronised")
         if not bad.no or bad.code == b"TOOBIG":
@@ -279,7 +287,7 @@ class Session:
                 self.watch.did(self, command, answer)
             removes = isinstance(command, Expunge) or (isinstance(command, Copy) and command.move)
             await self.tell_all(expunges=answer.expunges, own=removes)
-            self.put(answer.render(command.tag))
+            self.tagged(command.tag, answer)
         if self.is_full:
             await self.flush()
 
@@ -324,6 +332,7 @@ class Session:
             self._unsubscribe()
             self._unsubscribe = None
         self.account = None
+        self.language = DEFAULT
         self.core.unauthenticate()
 
     def select(self, view: View | None) -> None:
@@ -408,7 +417,7 @@ class Session:
         if view is None or (watch is not None and not (own or watch.tells_selected)):
             return False
         ask = ask or self.dirty
-        if not (ask or view.is_behind or (expunges and view.vanished is not None)):
+        if not (ask or view.is_behind or view.vanished is not None):
             return False
         self.dirty = False
         self._keep_to_rights(view)

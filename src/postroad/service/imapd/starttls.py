@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from postroad.net.contract import Disconnected, TLSFailed
 from postroad.protocol.imap.commands import StartTLS
+from postroad.service.imapd.languages import DEFAULT
 from postroad.service.imapd.session import SILENCE, Answer, Farewell, Session
 
 
@@ -18,12 +19,13 @@ async def starttls(session: Session, command: StartTLS) -> Answer:
         return Answer("TLS is not available here", status=b"BAD")
     if session.core.has_pending:
         raise Farewell("Nothing may be pipelined behind STARTTLS", "pipelined behind STARTTLS")
-    session.put(Answer("Begin TLS").render(command.tag))
+    session.tagged(command.tag, Answer("Begin TLS"))
     await session.flush()
     try:
         await session.stream.start_tls_server(context)
     except TLSFailed as error:
         raise Disconnected(f"TLS failed: {error}") from error
     session.core.forget()
+    session.language = DEFAULT
     session.failures = 0
     return SILENCE

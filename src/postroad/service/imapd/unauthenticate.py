@@ -13,7 +13,7 @@ from postroad.service.imapd.session import SILENCE, Answer, Session
 async def unauthenticate(session: Session, command: Unauthenticate) -> Answer:
     """Never NO. Nothing is expunged. Failed logins still count: a guesser gains nothing."""
     await session.forget_login()
-    session.put(Answer("Log in again").render(command.tag))
+    session.tagged(command.tag, Answer("Log in again"))
     stream = session.stream
     if isinstance(stream, DeflateStream):
         await session.flush()

@@ -290,6 +290,6 @@ def _is_utf8(header: bytes) -> bool:
 def _spoilt(session: Session, bad: Bad) -> Answer:
     answer = Answer(bad.text, bad.code, b"NO" if bad.no else b"BAD")
     if bad.fatal:
-        session.put(answer.render(bad.tag))
+        session.tagged(bad.tag, answer)
         raise Farewell("The commands cannot be told apart any more", "unsynchronised")
     return answer
