@@ -70,9 +70,15 @@ def test_clients_see_no_difference_and_the_disk_shows_nothing(tmp_path: Path, wo
                 workers=workers)  # fmt: skip
     key = tmp_path / "master.key"
     server.run("account", "encrypt", "key", str(key))
-    server.configure([("storage", "master_key", f'"{key}"'), ("storage", "dictionary", "false")])
     server.add_account(ANN, PASSWORD)
     try:
+        server.start()
+        server.configure(
+            [("storage", "master_key", f'"{key}"'), ("storage", "dictionary", "false")]
+        )
+        with pytest.raises(ServerFailed, match="start it anew"):
+            server.run("account", "encrypt", "on", ANN)
+        server.stop()
         server.start()
         server.run("account", "encrypt", "on", ANN)
         send(server, "one")

@@ -12,9 +12,16 @@ from pathlib import Path
 from postroad.database.contract import Database
 from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.mail.secret import Secret
-from postroad.store.keys import Keys, check_master_key, new_master_key, read_master_key
+from postroad.store.keys import (
+    Keys,
+    check_master_key,
+    fingerprint,
+    new_master_key,
+    read_master_key,
+)
 
 KEY_FILE_OCTETS_MAX = 4096
+NOTE = "run/master-key"
 
 
 def master_key(source: str) -> Secret | None:
@@ -77,6 +84,36 @@ def check_keys(source: str, database: Database) -> None:
     Raises: StateError(CANNOT), Unavailable.
     """
     check_master_key(database, master_key(source))
+
+
+def note_key(data_dir: Path, source: str) -> None:
+    """Leaves word, for commands, of the key that this server was started with.
+
+    Raises: Unavailable, OSError.
+    """
+    master = master_key(source)
+    note = data_dir / NOTE
+    if master is None:
+        note.unlink(missing_ok=True)
+    else:
+        note.parent.mkdir(mode=0o700, exist_ok=True)
+        note.write_text(fingerprint(master), "ascii")
+
+
+def demand_served_key(data_dir: Path, source: str) -> None:
+    """Before an account is encrypted beside a running server: its processes could not read what
+    they have no key for. Raises: StateError(CONFLICT), Unavailable."""
+    master = master_key(source)
+    try:
+        noted = (data_dir / NOTE).read_text("ascii")
+    except FileNotFoundError:
+        noted = ""
+    if master is None or noted != fingerprint(master):
+        raise StateError(
+            Fault.CONFLICT,
+            "the running server was started without this master key: start it anew, then say "
+            "this again",
+        )
 
 
 def make_master_key(path: Path) -> None:

@@ -25,7 +25,7 @@ from postroad.app.crew import Crew, LocalCrew
 from postroad.app.housekeeping import keep_house
 from postroad.app.logs import ServerLog
 from postroad.app.loop import raise_descriptor_limit, run_loop
-from postroad.app.master_key import check_keys
+from postroad.app.master_key import check_keys, note_key
 from postroad.app.notify import notify, notify_reloading
 from postroad.app.pack_keeping import PackKeeper
 from postroad.app.preload import preload
@@ -77,6 +77,14 @@ class DataRecovered(Event):
 
     messages: int
     queued: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataMissing(Event):
+    """Messages that were answered are not in the database: its log was cut off, or an older one
+    was put in its place. `postroad verify --repair` says more."""
+
+    messages: int
 
 
 def serve(path: Path) -> int:
@@ -166,6 +174,7 @@ class Server:
         keeping: list[asyncio.Task[None]] = []
         try:
             check_keys(self._config.storage.master_key, database)
+            note_key(self._config.data_dir, self._config.storage.master_key)
             await stored.start()
             await database.submit(quota_defaults(self._config))
             self._database = database
@@ -211,6 +220,8 @@ class Server:
         recovered = database.recovered
         if recovered.messages or recovered.queued:
             self._log(DataRecovered(messages=len(recovered.messages), queued=len(recovered.queued)))
+        if recovered.missing:
+            self._log(DataMissing(messages=recovered.missing))
         return database
 
     def _announce(self) -> None:

@@ -23,7 +23,6 @@ from postroad.store.rows import message_row
 from postroad.store.sealing import opened_rows
 from postroad.store.search.digests import MailDigests
 from postroad.store.search.index import MailIndex
-from postroad.store.search.reading import BlockReader
 from postroad.store.selected import SelectedReads, as_json, windows
 from postroad.store.shared_reading import SharedReading
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Vanished, Want
@@ -111,9 +110,8 @@ class MailStore(SelectedReads, IntervalReads, SharedReading, MetadataReading):
         self._database = database
         self._keys = keys
         self.blobs = blobs
-        blocks = BlockReader(database, keys)
-        self.index = MailIndex(blocks, self)
-        self.sort_digests = MailDigests(blocks, self)
+        self.index = MailIndex(database, keys, self)
+        self.sort_digests = MailDigests(self.index.blocks, self)
 
     def mailboxes(self, account: int) -> list[Mailbox]:
         rows = self._database.execute(_MAILBOX + " ORDER BY m.name <> 'INBOX', m.name", (account,))
@@ -157,10 +155,12 @@ class MailStore(SelectedReads, IntervalReads, SharedReading, MetadataReading):
     def messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
     ) -> Iterator[list[MessageRow]]:
-        found = self._messages(account, mailbox, uids, want, slice)
         if self._keys is None or not want or self._keys.cipher(account) is None:
-            return found
-        return opened_rows(found, self._keys)
+            return self._messages(account, mailbox, uids, want, slice)
+        # opening takes longer than reading: shorter slices, so that others come between
+        return opened_rows(
+            self._messages(account, mailbox, uids, want, max(slice // 3, 1)), self._keys
+        )
 
     def _messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want, slice: int

@@ -57,7 +57,7 @@ def off(address: str, config_file: str | None) -> None:
 def _convert(address: str, sealed: bool, config_file: str | None) -> Converted:
     from postroad.admin import packs
     from postroad.app.connect import books_of, configured
-    from postroad.app.master_key import demand_keys
+    from postroad.app.master_key import demand_keys, demand_served_key
 
     config = configured(config_file)
 
@@ -70,6 +70,8 @@ def _convert(address: str, sealed: bool, config_file: str | None) -> Converted:
             if not sealed:
                 packs.demand_encrypted(books, address)
             keys = demand_keys(config.storage.master_key, books.database)
+            if books.served:
+                demand_served_key(config.data_dir, config.storage.master_key)
             return await packs.encrypt_account(
                 books,
                 config.data_dir,
