@@ -23,6 +23,9 @@ from postroad.service.imapd.turns import turn
 NAMES_PER_TURN = 200
 THREAD_MAILBOXES_MIN = 300
 """An account with more is listed on a thread: reading them takes more than a millisecond."""
+_CRITERIA_TOLD = (b"SUBSCRIBED", b"SPECIAL-USE")
+_CRITERIA = frozenset(_CRITERIA_TOLD)
+"""Selection options that leave names out; REMOTE would add some (RFC 5258 §3.1), there are none."""
 
 
 @dataclass(slots=True)
@@ -37,7 +40,6 @@ class _Name:
     subscribed: bool = False
     has_children: bool = False
     subscribed_below: bool = False
-    special_below: bool = False
 
 
 def _ancestors(name: str) -> list[str]:
@@ -53,9 +55,7 @@ def _tree(session: Session) -> dict[str, _Name]:
         here = tree.setdefault(place.name, _Name())
         here.place, here.use = place, use
         for above in _ancestors(place.name):
-            node = tree.setdefault(above, _Name())
-            node.has_children = True
-            node.special_below |= bool(use)
+            tree.setdefault(above, _Name()).has_children = True
     for name in places.subscriptions(session):
         tree.setdefault(name, _Name()).subscribed = True
         for above in _ancestors(name):
@@ -88,16 +88,16 @@ async def list_(session: Session, command: List) -> Answer:
     if b"HIGHESTMODSEQ" in command.status:
         enable_condstore(session)
     patterns = [NamePattern(command.reference, text) for text in command.patterns if text]
-    for count, (name, node) in enumerate((await _grown(session)).items(), 1):
+    tree = await _grown(session)
+    below = await _below(command, tree, patterns)
+    for count, (name, node) in enumerate(tree.items(), 1):
         if not count % NAMES_PER_TURN:
             await turn()
-        if not any(pattern.matches(name) for pattern in patterns):
-            continue
-        selected, below = _selection(command, node)
-        if not selected and not below:
+        selected = _is_selected(command, node)
+        if not (selected or name in below) or not _matches(patterns, name):
             continue
         attributes = _attributes(command, node, extended=command.extended or session.rev2)
-        session.put(_line(session, b"LIST", attributes, name, below))
+        session.put(_line(session, b"LIST", attributes, name, below.get(name, b"")))
         if node.place is not None and selected:
             await _returned(session, command, node.place)
         if session.is_full:
@@ -116,22 +116,40 @@ async def _returned(session: Session, command: List, place: Place) -> None:
         session.put(*listed_metadata(session, place, command.metadata))
 
 
-def _selection(command: List, node: _Name) -> tuple[bool, bytes]:
-    """Whether the name is selected, and CHILDINFO when something below it is (RFC 5258 §3.5)."""
+def _matches(patterns: list[NamePattern], name: str) -> bool:
+    return any(pattern.matches(name) for pattern in patterns)
+
+
+def _is_selected(command: List, node: _Name) -> bool:
+    """Whether the name meets every criterion (RFC 5258 §3)."""
     wanted = command.selections
-    by_subscription = b"SUBSCRIBED" in wanted
-    by_use = b"SPECIAL-USE" in wanted
-    if not by_subscription and not by_use:
-        return node.place is not None or node.has_children, b""
-    selected = (not by_subscription or node.subscribed) and (not by_use or bool(node.use))
-    if b"RECURSIVEMATCH" not in wanted:
-        return selected, b""
-    found = []
-    if by_subscription and node.subscribed_below:
-        found.append(b'"SUBSCRIBED"')
-    if by_use and node.special_below:
-        found.append(b'"SPECIAL-USE"')
-    return selected, b' ("CHILDINFO" (%b))' % b" ".join(found) if found else b""
+    if not wanted & _CRITERIA:
+        return node.place is not None or node.has_children
+    return (b"SUBSCRIBED" not in wanted or node.subscribed) and (
+        b"SPECIAL-USE" not in wanted or bool(node.use)
+    )
+
+
+async def _below(
+    command: List, tree: dict[str, _Name], patterns: list[NamePattern]
+) -> dict[str, bytes]:
+    """Names above one that is selected, with CHILDINFO. Of those that are not selected themselves,
+    only where what is below is not told anyway (RFC 5258 §3.5)."""
+    if b"RECURSIVEMATCH" not in command.selections:
+        return {}
+    criteria = (b'"%b"' % word for word in _CRITERIA_TOLD if word in command.selections)
+    info = b' ("CHILDINFO" (%b))' % b" ".join(criteria)
+    found: dict[str, bytes] = {}
+    for count, (name, node) in enumerate(tree.items(), 1):
+        if not count % NAMES_PER_TURN:
+            await turn()
+        if not _is_selected(command, node):
+            continue
+        told = _matches(patterns, name)
+        for above in _ancestors(name):
+            if not told or _is_selected(command, tree[above]):
+                found[above] = info
+    return found
 
 
 def _attributes(command: List, node: _Name, *, extended: bool) -> list[bytes]:
