@@ -105,7 +105,7 @@ def entry_of(store: Store, row: MessageRow) -> Entry | None:
     return entry(row.heap, SearchText(header, body), keys, has_body=has_body)
 
 
-class _Draft:
+class Draft:
     """A block that is being filled."""
 
     __slots__ = ("advances", "entries", "fresh", "octets", "replaces")
@@ -161,7 +161,7 @@ class Builder:
         behind = list(self._database.execute(_BEHIND, (self.account,)))
         if not behind:
             return None
-        draft = _Draft()
+        draft = Draft()
         self._take_last_block(draft)
         rows_left = ROWS_AT_ONCE
         for mailbox, since, newest in behind:
@@ -170,16 +170,10 @@ class Builder:
                 break
         if not draft.fresh:
             return WriteBlock(account=self.account, advances=draft.advances)
-        cipher = None if self._ciphers is None else self._ciphers.sealing(self.account)
         self.messages += draft.fresh
-        return WriteBlock(
-            account=self.account,
-            sections=seal_sections(pack_block(draft.entries), cipher),
-            replaces=draft.replaces,
-            advances=draft.advances,
-        )
+        return write_block(self._ciphers, self.account, draft)
 
-    def _take_last_block(self, draft: _Draft) -> None:
+    def _take_last_block(self, draft: Draft) -> None:
         """The last block, if it has room, to be filled up."""
         row = self._database.first(_LAST_BLOCK, (self.account,))
         if row is None or row[1] >= _FULL_LIST_OCTETS:
@@ -193,7 +187,7 @@ class Builder:
             for item in entries:
                 draft.add(item)
 
-    def _take(self, draft: _Draft, mailbox: int, since: int, newest: int, rows_left: int) -> int:
+    def _take(self, draft: Draft, mailbox: int, since: int, newest: int, rows_left: int) -> int:
         """Messages of one mailbox; returns how many rows may still be looked at, 0 when the block
         is full."""
         looked = since
@@ -214,7 +208,7 @@ class Builder:
             draft.advances.append(Advance(mailbox, since, looked))
         return rows_left
 
-    def _take_rows(self, draft: _Draft, mailbox: int, uids: UIDSet) -> int:
+    def _take_rows(self, draft: Draft, mailbox: int, uids: UIDSet) -> int:
         """Returns the first UID for which there is no room, or 0."""
         if not uids:
             return 0
@@ -246,6 +240,19 @@ class Builder:
             return True
         at = bisect_left(self._before, heap)
         return at < len(self._before) and self._before[at] == heap
+
+
+def write_block(ciphers: Ciphers | None, account: int, draft: Draft) -> WriteBlock:
+    """The draft as an operation; one without entries only removes and advances."""
+    cipher = None if ciphers is None else ciphers.sealing(account)
+    sections = pack_block(draft.entries) if draft.entries else {}
+    return WriteBlock(
+        account=account,
+        sections=seal_sections(sections, cipher),
+        sealed=cipher is not None,
+        replaces=draft.replaces,
+        advances=draft.advances,
+    )
 
 
 def sorted_addresses(layout: list[tuple[int, array[int]]]) -> array[int]:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from postroad.database.contract import Database
 from postroad.mail.uidset import UIDSet
 from postroad.store.contract import Store
 from postroad.store.search import fuzzy
 from postroad.store.search.blocks import DamagedBlock, Section, Text
+from postroad.store.search.building import Builder
 from postroad.store.search.contract import Found, Needle, Where
-from postroad.store.search.reading import BlockReader
+from postroad.store.search.reading import BlockReader, Ciphers
 from postroad.store.search.text import is_field_name
+from postroad.store.search.tidying import Tidier
 
 _SECTIONS: dict[Where, tuple[Section, ...]] = {
     Where.FROM: (Section.BRIEF,),
@@ -30,6 +33,8 @@ _SECTIONS: dict[Where, tuple[Section, ...]] = {
     Where.BODY: (Section.BODY,),
     Where.TEXT: (Section.BRIEF, Section.HEADER, Section.BODY),
 }
+LACKING_MIN = 16
+"""Messages that are not indexed, before whoever builds is told: so many are read in no time."""
 _BRIEF_FIELDS = frozenset((b"from", b"to", b"cc", b"bcc", b"subject"))
 _WHITE = b" \t\r\n"
 
@@ -105,11 +110,24 @@ def _holds(line: bytes, name: bytes, octets: bytes) -> bool:
 
 
 class MailIndex:
-    """Implements `contract.Index`. store: where messages are read that the index lacks."""
+    """Implements `contract.Index`. store: where messages are read that the index lacks.
 
-    def __init__(self, blocks: BlockReader, store: Store) -> None:
-        self._blocks = blocks
+    lacking: called, in whichever thread searches, with an account of which much is not indexed.
+    """
+
+    def __init__(self, database: Database, ciphers: Ciphers | None, store: Store) -> None:
+        self.blocks = BlockReader(database, ciphers)
+        self.lacking: Callable[[int], None] | None = None
+        self._database = database
+        self._ciphers = ciphers
         self._store = store
+
+    def builder(self, account: int) -> Builder:
+        """Blocks. Raises: Unavailable."""
+        return Builder(self._database, self._store, self._ciphers, account)
+
+    def tidier(self, account: int) -> Tidier:
+        return Tidier(self._database, self._ciphers, account)
 
     def find(
         self,
@@ -118,11 +136,11 @@ class MailIndex:
         needles: Sequence[Needle],
         among: UIDSet | None = None,
     ) -> list[Found]:
-        uids, heaps = self._blocks.members(account, mailbox, among)
+        uids, heaps = self.blocks.members(account, mailbox, among)
         mine = set(heaps)
         layout = {
             block: addresses
-            for block, addresses in self._blocks.layout(account)
+            for block, addresses in self.blocks.layout(account)
             if not mine.isdisjoint(addresses)
         }
         sought = [_Sought(needle) for needle in needles]
@@ -130,15 +148,17 @@ class MailIndex:
             section: self._look(account, section, layout, sought)
             for section in sorted({section for item in sought for section in item.sections})
         }
-        bodyless = self._blocks.bodyless(account) if Section.BODY in read else set()
+        bodyless = self.blocks.bodyless(account) if Section.BODY in read else set()
         one_range = among is None or len(among.ranges) < 2
         covered: dict[tuple[Section, ...], tuple[set[int], UIDSet]] = {}
         for item in sought:
             if item.sections not in covered:
-                there = _covered(layout, [read[section] for section in item.sections])
+                there = _covered(layout, [read[section] for section in item.sections]) & mine
                 if Section.BODY in item.sections:
                     there -= bodyless
                 covered[item.sections] = there, _covered_uids(uids, heaps, there, one_range)
+        if covered:
+            self._ask(account, len(heaps) - min(len(there) for there, _ in covered.values()))
         out = []
         for item in sought:
             there, known = covered[item.sections]
@@ -146,6 +166,10 @@ class MailIndex:
             matched = [uid for uid, heap in zip(uids, heaps, strict=True) if heap in hits]
             out.append(Found(UIDSet.of(matched), known))
         return out
+
+    def _ask(self, account: int, missing: int) -> None:
+        if missing >= LACKING_MIN and self.lacking is not None:
+            self.lacking(account)
 
     def _look(
         self,
@@ -163,7 +187,7 @@ class MailIndex:
                 done.add(block)  # an earlier section has answered for all of them
             else:
                 to_read.append(block)
-        for block, octets in self._blocks.sections(account, section, to_read):
+        for block, octets in self.blocks.sections(account, section, to_read):
             heaps = layout.get(block)
             if heaps is None:
                 continue
@@ -186,7 +210,7 @@ class MailIndex:
         among: UIDSet | None = None,
     ) -> list[tuple[int, int]]:
         return fuzzy.ranked(
-            self._blocks, self._store, account, mailbox, fuzzy.Query(where, text, field), among
+            self.blocks, self._store, account, mailbox, fuzzy.Query(where, text, field), among
         )
 
 

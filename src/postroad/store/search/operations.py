@@ -32,6 +32,8 @@ class WriteBlock(Operation[None], frozen=True, kw_only=True):
 
     account: int
     sections: dict[int, bytes] = {}
+    sealed: bool = False
+    """Whether the sections are; refused with CONFLICT when they should not, or should be."""
     replaces: list[int] = []
     advances: list[Advance] = []
 
@@ -46,6 +48,9 @@ class WriteBlock(Operation[None], frozen=True, kw_only=True):
         for block in self.replaces:
             self._remove(tx, block)
         if self.sections:
+            key = tx.first("SELECT sealed FROM account_key WHERE account = ?", (self.account,))
+            if (key is not None and bool(key[0])) is not self.sealed:
+                raise StateError(Fault.CONFLICT, f"account {self.account} was sealed or opened")
             number = _next_number(tx, self.account)
             for section, octets in self.sections.items():
                 tx.execute(

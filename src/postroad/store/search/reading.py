@@ -68,6 +68,16 @@ def seal_sections(sections: dict[Section, bytes], cipher: Cipher | None) -> dict
     }
 
 
+def opened_section(ciphers: Ciphers | None, account: int, section: Section, octets: bytes) -> bytes:
+    """A section as `pack_block` made it. Raises: Unavailable when its key is not here."""
+    if octets[:1] != SEALED:
+        return octets[1:]
+    cipher = None if ciphers is None else ciphers.cipher(account)
+    if cipher is None:
+        raise Unavailable(f"the key of account {account} is not here")
+    return cipher.open_search(octets[1:], section.name.encode())
+
+
 class BlockReader:
     """Safe to use from several threads. ciphers: None where no account is sealed."""
 
@@ -75,21 +85,16 @@ class BlockReader:
         self._rows = rows
         self._ciphers = ciphers
 
-    def _opened(self, account: int, section: Section, rows: Iterable[Row]) -> Iterator[Row]:
+    def _opened(
+        self, account: int, section: Section, rows: Iterable[Row]
+    ) -> Iterator[tuple[int, bytes]]:
         """(block, octets) of what can be opened."""
-        cipher: Cipher | None = None
         for block, octets in rows:
             try:
-                if octets[:1] == SEALED:
-                    if cipher is None and self._ciphers is not None:
-                        cipher = self._ciphers.cipher(account)
-                    if cipher is None:
-                        continue
-                    yield block, cipher.open_search(octets[1:], section.name.encode())
-                else:
-                    yield block, octets[1:]
+                opened = opened_section(self._ciphers, account, section, octets)
             except Unavailable:
                 continue
+            yield block, opened
 
     def layout(self, account: int) -> list[tuple[int, array[int]]]:
         """Every block and the addresses in it, by number. Raises: Unavailable."""
