@@ -204,6 +204,22 @@ def test_without_the_right_key_nothing_begins_and_nothing_is_lost(
     call("account", "encrypt", "off", ANN)
 
 
+def test_the_master_key_is_changed_and_mail_stays(home: Path, tmp_path: Path) -> None:
+    deliver(home, [b"secret " * 9])
+    call("account", "encrypt", "on", ANN)
+    old, new = tmp_path / "master.key", tmp_path / "new.key"
+    call("account", "encrypt", "key", new)
+    pack = (home / "data" / "packs" / "00000001.pack").read_bytes()
+    shown = call("account", "encrypt", "rekey", new)
+    assert "1 accounts" in shown.stderr and str(new) in shown.stdout
+    assert (home / "data" / "packs" / "00000001.pack").read_bytes() == pack
+    assert "another one" in call("account", "encrypt", "off", ANN, expect=5).stderr
+    call("account", "encrypt", "rekey", new, expect=5)
+    config = home / "postroad.toml"
+    config.write_text(config.read_text().replace(str(old), str(new)))
+    assert "1 messages" in call("account", "encrypt", "off", ANN).stderr
+
+
 def test_the_key_may_come_from_systemd_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

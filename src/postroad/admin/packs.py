@@ -10,6 +10,7 @@ from pathlib import Path
 from postroad.admin.books import Books
 from postroad.admin.operations import find_account
 from postroad.mail.errors import Fault, StateError
+from postroad.mail.secret import Secret
 from postroad.store.blobs import BlobStore
 from postroad.store.compaction import (
     Compacted,
@@ -20,10 +21,10 @@ from postroad.store.compaction import (
     status_of,
 )
 from postroad.store.dictionary import FOLDER, Trained, listed, path_of
-from postroad.store.keys import Keys
+from postroad.store.keys import Keys, unwrap_key, wrap_key
 from postroad.store.recoding import SETTLE_S, Converted, recode
 from postroad.store.training import train_from
-from postroad.store.upkeep import ACCOUNT_DONE, Encrypt
+from postroad.store.upkeep import ACCOUNT_DONE, Encrypt, Rewrap
 
 ALL_PACKS = 1 << 30
 
@@ -133,6 +134,22 @@ def _state(sealed: bool, position: int) -> str:
     if position == ACCOUNT_DONE:
         return "on" if sealed else "off"
     return "sealing" if sealed else "opening"
+
+
+async def change_master_key(books: Books, old: Secret, new: Secret) -> int:
+    """Puts the accounts' keys under another master key; their mail stays as it is. Returns how
+    many. Raises: StateError(INUSE) beside a server, which has the old one; Unavailable."""
+    if books.served:
+        raise StateError(
+            Fault.INUSE, "the running server has the old master key: stop it, then say this again"
+        )
+    rows = list(books.database.execute("SELECT account, wrapped FROM account_key"))
+    keys = tuple(
+        (account, wrapped, wrap_key(new, account, unwrap_key(old, account, wrapped)))
+        for account, wrapped in rows
+    )
+    (count,) = await books.database.submit(Rewrap(keys=keys))
+    return int(count)
 
 
 def demand_encrypted(books: Books, address: str) -> None:

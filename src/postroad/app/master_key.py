@@ -66,16 +66,21 @@ def keys_of(source: str, database: Database) -> Keys | None:
     return None if master is None else Keys(master, database)
 
 
-def demand_keys(source: str, database: Database) -> Keys:
-    """For a command that seals or opens. Raises: StateError(CANNOT), Unavailable."""
-    keys = keys_of(source, database)
-    if keys is None:
+def demand_master_key(source: str) -> Secret:
+    """Raises: StateError(CANNOT), Unavailable."""
+    master = master_key(source)
+    if master is None:
         raise StateError(
             Fault.CANNOT,
             "there is no master key. Make one: postroad account encrypt key FILE; then name the "
             "file as [storage] master_key, and start the server anew",
         )
-    return keys
+    return master
+
+
+def demand_keys(source: str, database: Database) -> Keys:
+    """For a command that seals or opens. Raises: StateError(CANNOT), Unavailable."""
+    return Keys(demand_master_key(source), database)
 
 
 def check_keys(source: str, database: Database) -> None:

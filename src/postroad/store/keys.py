@@ -118,9 +118,13 @@ class Cipher:
 
 def new_wrapped_key(master: Secret, account: int) -> bytes:
     """A fresh data key, as `account_key` keeps it."""
+    return wrap_key(master, account, os.urandom(KEY_OCTETS))
+
+
+def wrap_key(master: Secret, account: int, data_key: bytes) -> bytes:
     nonce = os.urandom(NONCE_OCTETS)
     wrapping = AESGCM(_derived(master.reveal(), b"wrap"))
-    return nonce + wrapping.encrypt(nonce, os.urandom(KEY_OCTETS), _ACCOUNT.pack(account))
+    return nonce + wrapping.encrypt(nonce, data_key, _ACCOUNT.pack(account))
 
 
 def unwrap_key(master: Secret, account: int, wrapped: bytes) -> bytes:

@@ -169,3 +169,30 @@ class Recheck(Operation[None], frozen=True, kw_only=True):
             " SET position = ?3 WHERE position = -1 OR position > ?3",
             (self.account, self.wrapped, self.position),
         )
+
+
+class Rewrap(Operation[int], frozen=True, kw_only=True):
+    """Puts every account's key under another master key, all at once; returns how many.
+
+    keys: (account, as it is wrapped, as it shall be). StateError(CONFLICT) when they are not
+    exactly the keys that are here.
+    """
+
+    Result: ClassVar[type] = int
+    keys: tuple[tuple[int, bytes, bytes], ...]
+
+    def is_long(self) -> bool:
+        return True
+
+    def apply(self, tx: Transaction) -> int:
+        (count,) = tx.first("SELECT count(*) FROM account_key") or (0,)
+        changed = 0
+        for account, old, new in self.keys:
+            tx.execute(
+                "UPDATE account_key SET wrapped = ? WHERE account = ? AND wrapped = ?",
+                (new, account, old),
+            )
+            changed += tx.changes()
+        if not changed == len(self.keys) == count:
+            raise StateError(Fault.CONFLICT, "keys came or went meanwhile: say it again")
+        return changed

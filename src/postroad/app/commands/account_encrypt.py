@@ -1,4 +1,4 @@
-"""postroad account encrypt on | off | status | key"""
+"""postroad account encrypt on | off | status | key | rekey"""
 
 from __future__ import annotations
 
@@ -134,4 +134,29 @@ def key(file: Path) -> None:
         except FileExistsError as error:
             raise Failure(f"{file} exists already, and was not changed", CONFLICT) from error
     click.echo(f"Made {file}. Now set in the configuration:\n", err=True)
+    click.echo(f'[storage]\nmaster_key = "{file.resolve()}"')
+
+
+@command.command(epilog=example("postroad account encrypt rekey /etc/postroad/new.key"))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@config_option
+def rekey(file: Path, config_file: str | None) -> None:
+    """Put the accounts' keys under the master key in FILE, while the server is stopped.
+
+    The configured key is the old one. Mail stays as it is; backups made before need the old key.
+    """
+    from postroad.admin import packs
+    from postroad.app.connect import books_of, configured
+    from postroad.app.master_key import demand_master_key
+
+    config = configured(config_file)
+    old = demand_master_key(config.storage.master_key)
+    new = demand_master_key(str(file))
+
+    async def work() -> int:
+        async with books_of(config) as books:
+            return await packs.change_master_key(books, old, new)
+
+    count = run(work())
+    click.echo(f"{count} accounts are under the new key. Now set in the configuration:\n", err=True)
     click.echo(f'[storage]\nmaster_key = "{file.resolve()}"')
