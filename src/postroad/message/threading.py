@@ -65,7 +65,7 @@ def references(messages: Sequence[Threaded]) -> Forest:
     forest = _linked(messages)
     order = _Order(messages, forest)
     order.sort_dummies()
-    forest.roots.sort(key=order.moment)
+    order.sort_roots()
     _merge_subjects(messages, forest)
     order.sort_all()
     return forest
@@ -75,10 +75,14 @@ def refs(messages: Sequence[Threaded]) -> Forest:
     """REFS: by References and In-Reply-To alone; the thread with the latest arrival last."""
     forest = _linked(messages)
     _Order(messages, forest).sort_all()
-    latest: dict[int, tuple[int, int]] = {}
+    count, children = forest.count, forest.children
+    arrivals = [(message.arrival << 32) + place for place, message in enumerate(messages)]
+    latest: dict[int, int] = {}
     for root in forest.roots:
-        members = [place for place in _walk(forest, root) if place < forest.count]
-        latest[root] = max((messages[place].arrival, place) for place in members)
+        if root in children:
+            latest[root] = max(arrivals[place] for place in _walk(forest, root) if place < count)
+        else:
+            latest[root] = arrivals[root]
     forest.roots.sort(key=latest.__getitem__)
     return forest
 
@@ -187,23 +191,32 @@ class _Order:
 
     def __init__(self, messages: Sequence[Threaded], forest: Forest) -> None:
         self.forest = forest
-        self.sent = [message.sent for message in messages]
+        sent = [message.sent for message in messages]
+        self.rank = [0] * len(sent)
+        for rank, place in enumerate(sorted(range(len(sent)), key=sent.__getitem__)):
+            self.rank[place] = rank
 
-    def moment(self, place: int) -> tuple[int, int]:
-        if place >= self.forest.count:
-            place = self.forest.children[place][0]
-        return self.sent[place], place
+    def sort_roots(self) -> None:
+        """Dummies stand at the top only, and their children are in order."""
+        forest, rank = self.forest, self.rank
+        heads = {
+            root: rank[forest.children[root][0]] for root in forest.roots if root >= forest.count
+        }
+        if heads:
+            forest.roots.sort(key=lambda root: heads[root] if root in heads else rank[root])
+        else:
+            forest.roots.sort(key=rank.__getitem__)
 
     def sort_dummies(self) -> None:
         for root in self.forest.roots:
             if root >= self.forest.count:
-                self.forest.children[root].sort(key=self.moment)
+                self.forest.children[root].sort(key=self.rank.__getitem__)
 
     def sort_all(self) -> None:
-        """Dummies stand at the top only, so any order among deeper siblings will do."""
         for siblings in self.forest.children.values():
-            siblings.sort(key=self.moment)
-        self.forest.roots.sort(key=self.moment)
+            if len(siblings) > 1:
+                siblings.sort(key=self.rank.__getitem__)
+        self.sort_roots()
 
 
 # -- step 5: subjects -----------------------------------------------------------------------------
