@@ -81,6 +81,10 @@ class Store(Protocol):
         """Every mailbox of others on which the user has a right, by owner."""
         ...
 
+    def has_many_shared(self, user: int, most: int) -> bool:
+        """Whether `shared` is long to read: use a thread."""
+        ...
+
     def rights(self, account: int, mailbox: int, user: int) -> frozenset[str]:
         """What the user may do in a mailbox; all, when it is his own."""
         ...

@@ -115,6 +115,15 @@ class SharedReading:
             last = row
         return found
 
+    def has_many_shared(self, user: int, most: int) -> bool:
+        """Whether `shared` is long to read: there are more entries for the user."""
+        row = self._database.first(
+            "SELECT count(*) FROM (SELECT 1 FROM access WHERE grantee = ?1 AND tenant = ''"
+            f" UNION ALL SELECT 1 FROM access WHERE grantee = 0 AND tenant = {_TENANT} LIMIT ?2)",
+            (user, most + 1),
+        )
+        return row is not None and row[0] > most
+
     def rights(self, account: int, mailbox: int, user: int) -> frozenset[str]:
         """What the user may do in a mailbox; all, when it is his own."""
         if user == account:

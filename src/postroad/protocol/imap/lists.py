@@ -158,7 +158,7 @@ class NamePattern:
     its own length and no pattern can make the matching slow.
     """
 
-    __slots__ = ("_end", "_literals", "_percents", "_stars")
+    __slots__ = ("_end", "_everything", "_literals", "_percents", "_stars")
 
     def __init__(self, reference: str, pattern: str) -> None:
         whole = canonical(reference + pattern)
@@ -175,8 +175,11 @@ class NamePattern:
             else:
                 self._literals[token] = self._literals.get(token, 0) | 1 << index
         self._end = 1 << len(tokens)
+        self._everything = tokens == "*"
 
     def matches(self, name: str) -> bool:
+        if self._everything:
+            return True
         literals, stars, percents = self._literals, self._stars, self._percents
         wild = stars | percents
         inbox = 5 if name.split(SEPARATOR, 1)[0] == "INBOX" else 0

@@ -20,6 +20,8 @@ _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep
     b"Nov",
     b"Dec",
 )
+_SIMPLE_NAME = re.compile(r"[\x20\x21\x23-\x25\x27-\x5b\x5d-\x7e]{0,500}\Z")
+"""Most names: what is neither quoted nor encoded, by one look."""
 QUOTED_OCTETS_MAX = 1000
 
 
@@ -42,6 +44,8 @@ def nstring(octets: bytes | None) -> bytes:
 
 def mailbox(name: str, *, utf8: bool = False) -> bytes:
     """In modified UTF-7, or as it is for a client that said it takes UTF-8 (RFC 9051 §5.1)."""
+    if _SIMPLE_NAME.match(name) is not None:
+        return b'"%b"' % name.encode("ascii")
     if not utf8:
         return string(encode_utf7(name))
     octets = name.encode("utf-8")

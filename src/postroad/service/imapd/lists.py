@@ -64,8 +64,10 @@ def _tree(session: Session) -> dict[str, _Name]:
 
 
 async def _grown(session: Session) -> dict[str, _Name]:
-    quota = session.site.store.quota(session.user)
-    if quota is not None and quota.mailboxes > THREAD_MAILBOXES_MIN:
+    store = session.site.store
+    quota = store.quota(session.user)
+    own = 0 if quota is None else quota.mailboxes
+    if own > THREAD_MAILBOXES_MIN or store.has_many_shared(session.user, THREAD_MAILBOXES_MIN):
         return await asyncio.to_thread(_tree, session)
     return _tree(session)
 
@@ -90,8 +92,9 @@ async def list_(session: Session, command: List) -> Answer:
     patterns = [NamePattern(command.reference, text) for text in command.patterns if text]
     tree = await _grown(session)
     below = await _below(command, tree, patterns)
+    per_turn = NAMES_PER_TURN // 10 if command.status or command.metadata else NAMES_PER_TURN
     for count, (name, node) in enumerate(tree.items(), 1):
-        if not count % NAMES_PER_TURN:
+        if not count % per_turn:
             await turn()
         selected = _is_selected(command, node)
         if not (selected or name in below) or not _matches(patterns, name):
@@ -178,7 +181,9 @@ async def lsub(session: Session, command: LSub) -> Answer:
         session.put(b'* LSUB (\\Noselect) "/" ""\r\n')
         return Answer("Done")
     pattern = NamePattern(command.reference, command.pattern)
-    for name, node in (await _grown(session)).items():
+    for count, (name, node) in enumerate((await _grown(session)).items(), 1):
+        if not count % NAMES_PER_TURN:
+            await turn()
         implied = node.subscribed_below and command.pattern.endswith("%")
         if not (node.subscribed or implied) or not pattern.matches(name):
             continue
