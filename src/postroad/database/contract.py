@@ -34,6 +34,8 @@ class Topic(Enum):
     """Annotations were changed; `subject` says which (`store.metadata.Noted`)."""
     SEARCH = "search"
     """Somebody searches an account whose index lacks messages: who builds it begins there."""
+    URL_KEYS = "url keys"
+    """The key of a mailbox for the URLs of one user, `subject`, was made anew."""
     QUEUE = "queue"
     """New or newly due recipients: the queue runner looks."""
 

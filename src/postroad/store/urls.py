@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from postroad.database.contract import Database, Operation, Transaction
+from postroad.database.contract import Database, Notice, Operation, Topic, Transaction
 from postroad.store.tree import no_mailbox
 
 KEY_BITS = 256
@@ -44,6 +44,8 @@ class KeepURLKey(Operation[bytes], frozen=True, kw_only=True):
             (*where, self.reader),
         )
         assert row is not None, "it was written just now"
+        if self.anew:
+            tx.notify(Notice(Topic.URL_KEYS, *where, subject=str(self.reader)))
         return bytes(row[0])
 
 

@@ -350,3 +350,30 @@ def test_a_failing_disk_is_told_not_hidden(tmp_path: Path, monkeypatch: pytest.M
             assert (await fetch(ann, url)).startswith(b"{")
 
     with_site(tmp_path, run)
+
+
+def test_sessions_that_have_the_mailbox_selected_hear_of_a_new_key(tmp_path: Path) -> None:
+    """RFC 4467 §7: those of the same user; with the next command, or at once when they idle."""
+
+    async def run(made: TestSite, service: IMAPService) -> None:
+        async def body(ann: Client, bob: Client) -> None:
+            await ann.ok(b"SETACL INBOX bob@one.example lr")
+            await bob.ok(b'SELECT "Users/ann@one.example/INBOX"')
+            async with selected(service) as other, selected(service, b"Drafts") as elsewhere:
+                await elsewhere.send(b"i IDLE\r\n")
+                await other.send(b"i IDLE\r\n")
+                assert (await other.response()).startswith(b"+")
+                assert (await elsewhere.response()).startswith(b"+")
+                told = await ann.ok(b"RESETKEY INBOX")
+                mechanism = b"* OK [URLMECH INTERNAL]"
+                assert [line.startswith(mechanism) for line in told] == [True, False]
+                assert (await other.response()).startswith(mechanism)
+                assert len(await ann.ok(b"NOOP")) == 1
+                assert len(await bob.ok(b"NOOP")) == 1
+                for client in (other, elsewhere):
+                    await client.send(b"DONE\r\n")
+                    assert (await client.until(b"i")) == [b"i OK Done"]
+
+        await two(service, body)
+
+    with_site(tmp_path, run)

@@ -61,7 +61,7 @@ class Session:
         "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher",
         "_tag", "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty",
         "enabled", "failures", "handlers", "id", "idling", "language", "partial", "reason",
-        "site", "stream", "view", "watch",
+        "rekeyed", "site", "stream", "view", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,8 @@ class Session:
         """What ENABLE switched on, CONDSTORE also by the commands that imply it."""
         self.dirty = False
         """There may be news of the selected mailbox."""
+        self.rekeyed = False
+        """URLs of the selected mailbox that this user made are void (RFC 4467 §7)."""
         self.idling = False
         self.partial = False
         """A literal is half written: nothing else can be said any more."""
@@ -338,7 +340,7 @@ class Session:
     def select(self, view: View | None) -> None:
         """Another's mailbox is watched for as long as it is selected."""
         self.view = view
-        self.dirty = False
+        self.dirty = self.rekeyed = False
         self.core.state = State.AUTHENTICATED if view is None else State.SELECTED
         if self._unwatch is not None:
             self._unwatch()
@@ -362,8 +364,18 @@ class Session:
             self.watch.hears(notice)
         if self.view is not None and _concerns(self.view, notice):
             self.dirty = True
+        if notice.topic is Topic.URL_KEYS and self._is_rekeyed_by(notice):
+            self.rekeyed = self.dirty = True
         if self._pusher is None and self._has_news and self._may_push:
             self._pusher = asyncio.get_running_loop().create_task(self._push())
+
+    def _is_rekeyed_by(self, notice: Notice) -> bool:
+        view = self.view
+        return (
+            view is not None
+            and (notice.account, notice.mailbox) == (view.account, view.mailbox)
+            and notice.subject == str(self.user)
+        )
 
     @property
     def _has_news(self) -> bool:
@@ -420,6 +432,9 @@ class Session:
         if not (ask or view.is_behind or view.vanished is not None):
             return False
         self.dirty = False
+        if self.rekeyed:
+            self.rekeyed = False
+            self.put(b"* OK [URLMECH INTERNAL] The key of the mailbox is new\r\n")
         self._keep_to_rights(view)
         last = view.last
         flags = watch is None or watch.tells_flags

@@ -95,7 +95,7 @@ async def resetkey(session: Session, command: ResetKey) -> Answer:
     place = places.need(session, command.mailbox, "r")
     await key_for(session, place, anew=True)
     if view is not None and view.is_of(place.mailbox):
-        session.put(b"* OK [%b] The key is new\r\n" % KEYS_RESET)
+        session.rekeyed = session.dirty = True
     return Answer("The key is new", KEYS_RESET)
 
 
