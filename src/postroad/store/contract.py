@@ -11,6 +11,7 @@ from typing import Protocol
 
 from postroad.mail.uidset import UIDSet
 from postroad.store.quota import Quota
+from postroad.store.search.contract import Digests, Index
 from postroad.store.selected import Digest, News
 from postroad.store.shared_reading import Grant, Owner, Shared
 from postroad.store.values import BlobRef, Changes, Mailbox, MessageRow, Want
@@ -60,6 +61,16 @@ class Blobs(Protocol):
 
 class Store(Protocol):
     blobs: Blobs
+
+    @property
+    def index(self) -> Index:
+        """Finds text; says for which messages it knows."""
+        ...
+
+    @property
+    def sort_digests(self) -> Digests:
+        """What SORT and THREAD ask of messages."""
+        ...
 
     def mailboxes(self, account: int) -> list[Mailbox]:
         """All of the account's, by name; INBOX first."""

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from postroad.service.imapd import IMAPService
+from postroad.store.mailboxes import MailStore
 from support.imap import Client
-from support.sites import NOW, make_site
+from support.sites import NOW, TestSite, make_site
 
 WORDS = ["alpha", "Beta", "GAMMA", "délta", "Ещё", "straße", "x-1", "one two", "re: z"]
 FLAGS = [b"\\Seen", b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Draft", b"$Junk", b"Work"]
@@ -197,28 +198,46 @@ def tree(chance: random.Random, depth: int) -> tuple[str, Test]:
     return f"({one[0]} {other[0]})", lambda mail: one[1](mail) and other[1](mail)
 
 
+async def index(made: TestSite, steps: int) -> None:
+    """Builds the search index, or some of it."""
+    store = made.site.store
+    assert isinstance(store, MailStore)
+    builder = await asyncio.to_thread(store.index.builder, made.accounts["ann@one.example"])
+    for _ in range(steps):
+        operation = await asyncio.to_thread(builder.step)
+        if operation is None:
+            break
+        await made.site.database.submit(operation)
+
+
 @asynccontextmanager
-async def filled(directory: Path, mails: list[Mail]) -> AsyncIterator[Client]:
+async def filled(directory: Path, mails: list[Mail], indexed: int = 0) -> AsyncIterator[Client]:
+    """indexed: how many of the messages the index knows."""
     async with make_site(directory, plaintext_on_loopback=True) as made:
         async with Client(IMAPService(made.site, False)) as client:
             await client.login()
-            for mail in mails:
+            for number, mail in enumerate(mails):
+                if number == indexed:
+                    await index(made, 100)
                 when = mail.arrived.strftime("%d-%b-%Y %H:%M:%S +0000").encode()
                 await client.ok(
                     b'APPEND INBOX (%b) "%b" {%d+}\r\n%b'
                     % (b" ".join(sorted(mail.flags)), when, len(mail.octets), mail.octets)
                 )
+            if indexed == len(mails):
+                await index(made, 100)
             await client.ok(b"SELECT INBOX")
             yield client
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_search_is_what_the_model_says(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "indexed"), [(1, 0), (2, COUNT // 2), (3, COUNT)])
+def test_search_is_what_the_model_says(tmp_path: Path, seed: int, indexed: int) -> None:
+    """Whether the index knows nothing, half of it or all."""
     chance = random.Random(seed)
     mails = generate(chance)
 
     async def run() -> None:
-        async with filled(tmp_path, mails) as client:
+        async with filled(tmp_path, mails, indexed) as client:
             for _ in range(250):
                 text, test = tree(chance, 4)
                 [line, _] = await client.ok(b"SEARCH CHARSET UTF-8 " + text.encode())

@@ -38,6 +38,7 @@ _AFTER_LOGIN = (
     b"ESEARCH",
     b"WITHIN",
     b"SEARCHRES",
+    b"SEARCH=FUZZY",
     b"SORT",
     b"SORT=DISPLAY",
     b"ESORT",

@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any
 
 from postroad.protocol.imap.sort import Criterion, SortKey
-from postroad.service.imapd import indexed
 from postroad.service.imapd.spans import span_of
 from postroad.service.imapd.view import View
 from postroad.store.contract import Store
@@ -72,7 +71,7 @@ def read(store: Store, view: View, found: Sequence[int], facets: Facet) -> list[
     """Digests of ascending UIDs that exist. Blocks."""
     span, counts = span_of(found, view.uids)
     out: list[Digest] = []
-    for digests in indexed.digests(store, view.account, view.mailbox, span, facets):
+    for digests in store.sort_digests(view.account, view.mailbox, span, facets):
         out += digests if counts is None else [digest for digest in digests if digest.uid in counts]
     return out
 

@@ -15,7 +15,6 @@ from postroad.message.dates import parse_date
 from postroad.message.header import unfold
 from postroad.protocol.imap import search_keys as keys
 from postroad.protocol.imap.search_keys import When
-from postroad.service.imapd import indexed
 from postroad.service.imapd.spans import span_of
 from postroad.service.imapd.view import View
 from postroad.store.contract import Store
@@ -86,7 +85,7 @@ class Texts:
         """What the index says: UIDs that match, and those it knows nothing of."""
         view = self._view
         span, _ = span_of(among, view.uids)
-        answers = indexed.find(self._store, view.account, view.mailbox, needles, span)
+        answers = self._store.index.find(view.account, view.mailbox, needles, span)
         known = set(among)
         for answer in answers:
             known.intersection_update(answer.covered)
@@ -138,13 +137,12 @@ class Texts:
             return {}
         text = key.text if isinstance(key, keys.InHeader | keys.InText) else ""
         needle = needle_of(key)
-        index = indexed.index_of(self._store)
-        if index is None or not text.split():
+        if not text.split():
             return dict.fromkeys(await self.find([needle], all, among), 100)
         view = self._view
         span, _ = span_of(among, view.uids)
         scored = await asyncio.to_thread(
-            index.fuzzy,
+            self._store.index.fuzzy,
             view.account, view.mailbox, needle.where, text, needle.field, span,
         )  # fmt: skip
         counts = set(among)
