@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from postroad.directory.operations import AddAccount
+from postroad.directory.operations import AddAccount, RemoveAccount
 from postroad.service.imapd import IMAPService
 from postroad.store.operations import SetQuota
 from postroad.store.sharing import SetAdministrator, SetPublic
@@ -274,6 +274,20 @@ def test_rights_that_are_taken_away_while_selected(tmp_path: Path) -> None:
         assert b"\\Answered" in await world.bob.response()
         await world.ann.ok(b"DELETEACL work bob@one.example")
         assert (await world.bob.response()).startswith(b"* BYE ")
+
+    run(tmp_path, scenario)
+
+
+def test_an_owner_who_is_removed_ends_what_was_open(tmp_path: Path) -> None:
+    async def scenario(world: People) -> None:
+        await share(world, b"lrs")
+        await world.bob.ok(b"SELECT " + WORK)
+        await world.bob.send(b"i IDLE\r\n")
+        assert await world.bob.response() == b"+ idling"
+        await world.carl.ok(b"SELECT INBOX")
+        await world.made.site.database.submit(RemoveAccount(account=world.made.accounts[ANN]))
+        assert (await world.bob.response()).startswith(b"* BYE ")
+        assert (await world.carl.ok(b"NOOP")) == [b"OK Done"]
 
     run(tmp_path, scenario)
 

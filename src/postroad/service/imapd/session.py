@@ -356,7 +356,7 @@ class Session:
 
     def notice(self, notice: Notice) -> None:
         """A hint, on the loop: marks what to look at; wakes the session when it may tell."""
-        if notice.topic is Topic.ACCOUNT:
+        if notice.topic is Topic.ACCOUNT and notice.account == self.user:
             if self.site.directory.account_by_id(self.user) is None:
                 self.end("The account is gone", "account removed")
             return
@@ -528,7 +528,7 @@ def _concerns(view: View, notice: Notice) -> bool:
             return notice.account in (0, view.account) and notice.mailbox in (0, view.mailbox)
         case Topic.MAILBOXES:
             return True
-        case Topic.RIGHTS:
+        case Topic.RIGHTS | Topic.ACCOUNT:
             return notice.account == view.account
         case _:
             return False
