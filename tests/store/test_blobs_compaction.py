@@ -133,6 +133,29 @@ def test_what_may_not_be_touched_is_not(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_copy_from_before_an_upgrade_keeps_every_pack(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened("local", tmp_path) as state:
+            await fill(state, texts(10), keep=5)
+            let_go(state)
+            await state.append(b"next" * 50)
+            (tmp_path / "snapshots").mkdir(exist_ok=True)
+            copy = tmp_path / "snapshots" / "before-0009.db"
+            copy.touch()
+            compactor = Compactor(state.database, tmp_path, RULES)
+            done = await compactor.round(time.time() + 1)
+            assert done.held and not done.packs
+            copy.unlink()
+            assert (await compactor.round(time.time() + 1)).packs == 1
+            copy.touch()
+            assert (await compactor.retire(time.time() + 2)).removed == 0
+            copy.unlink()
+            assert (await compactor.retire(time.time() + 3)).removed == 1
+            compactor.close()
+
+    asyncio.run(run())
+
+
 def test_what_comes_to_name_an_emptied_pack_keeps_it(tmp_path: Path) -> None:
     """A unit of work that was under way for longer than anybody thought."""
 

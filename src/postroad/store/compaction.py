@@ -71,13 +71,15 @@ class PackStatus:
 
 @dataclass(slots=True)
 class Compacted:
-    """What a round did. damaged: (reference, fault) of records that stayed where they are."""
+    """What a round did. damaged: (reference, fault) of records that stayed where they are.
+    held: nothing was done, since a copy of the database from before an upgrade names old packs."""
 
     packs: int = 0
     records: int = 0
     copied: int = 0
     removed: int = 0
     freed: int = 0
+    held: bool = False
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -210,7 +212,8 @@ class Compactor:
         """
         done = Compacted()
         if snapshots.are_kept(self._data_dir):
-            return done  # it names packs as they were before the upgrade
+            done.held = True
+            return done
         with _alone(self._data_dir):
             await asyncio.to_thread(self._remove_emptied, now, done)
             for pack in await asyncio.to_thread(self._turn, packs_max):

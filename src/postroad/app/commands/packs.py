@@ -121,6 +121,11 @@ def compact(below: int | None, age: int | None, as_json: bool, config_file: str 
             f"{done.removed} ({done.freed} octets).",
             err=True,
         )
+    if done.held:
+        raise Failure(
+            "nothing was done: a copy of the database from before an upgrade needs the packs as "
+            "they are. It goes by itself after some days; see postroad database"
+        )
     if done.damaged:
         raise Failure("\n".join(f"{blob}: {fault}" for blob, fault in done.damaged))
 
