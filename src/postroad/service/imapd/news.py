@@ -60,6 +60,10 @@ def tell(
         if unnumbered and not manner.uid_only and _has_flag_news(store, view):
             return True
         more = _tell_flags(session, view, manner) or more
+    if view.vanished is not None and not expunges and not more and session.qresync:
+        # what was told may be newer than a removal that waits (RFC 7162 §3.2)
+        code = b"* OK [HIGHESTMODSEQ %d] Removals are still to be told\r\n"
+        session.put(code % max(view.settled, 1))
     return more
 
 
@@ -80,9 +84,6 @@ def _tell_flags(session: Session, view: View, manner: Manner) -> bool:
     if rows:
         session.put(*view.new_keywords(rows))
         session.put(*view.flag_lines(rows, manner))
-        if view.vanished is not None and manner.modseqs and manner.vanished:
-            told = b"* OK [HIGHESTMODSEQ %d] Removals are still to be told\r\n"
-            session.put(told % max(view.settled, 1))
     return more
 
 

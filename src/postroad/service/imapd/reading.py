@@ -57,6 +57,12 @@ class Reader:
                 rows = [row for row in rows if row.modseq > self.changedsince]
             yield as_read(store, view, rows)
 
+    def note(self, modseq: int) -> None:
+        """A mod-sequence that the client is told: with a newer one than the view's it would miss
+        what changed in between, were it not told of that too (RFC 7162 §3.2)."""
+        if modseq > self.view.modseq:
+            self.session.dirty = True
+
     def numbers(self, uids: list[int]) -> Sequence[int]:
         """What the responses call the messages."""
         return uids if self.manner.uid_only else self.view.numbers(uids)
@@ -84,6 +90,7 @@ class Reader:
             case Item.BODYSTRUCTURE:
                 return [row.bodystructure for row in rows]
             case Item.MODSEQ:
+                self.note(max(row.modseq for row in rows))
                 return [row.modseq for row in rows]
             case Item.EMAILID:
                 return [email_id(row) for row in rows]
@@ -105,6 +112,8 @@ class Reader:
         for digest in store.digests(
             view.account, view.mailbox, uids, modseqs=modseqs, slice=PLAIN_SLICE
         ):
+            if modseqs:
+                self.note(max(digest.modseqs))
             session.put(self._plain_lines(digest_as_read(store, view, digest)))
             if session.is_full:
                 await session.flush()

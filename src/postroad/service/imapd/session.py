@@ -22,7 +22,6 @@ from postroad.protocol.imap.commands import Command, Expunge
 from postroad.protocol.imap.messages import Copy
 from postroad.protocol.imap.server import (
     NEED_DATA,
-    AppendData,
     Bad,
     Continue,
     Event,
@@ -258,8 +257,8 @@ class Session:
         """Says how far the command in hand is, if it is long since the client heard of it.
 
         For commands that may take seconds, once a slice, between two responses and never within
-        one: `await session.progress(count, len(rows))`. done never falls and is below total; both
-        count whatever the command counts. Costs a look at the clock; writes (with all that was
+        one: `await session.progress(count, len(rows))`. done never falls; both count whatever the
+        command counts. Costs a look at the clock; writes (with all that was
         put) after PROGRESS_EVERY_S at the earliest.
         Source: RFC 9585 §4, §5.
         """
@@ -268,7 +267,7 @@ class Session:
             return
         self._progress_at = now + PROGRESS_EVERY_S
         tag = render.string(self._tag)
-        if total is None:
+        if total is None or done >= total:
             self.put(b"* OK [INPROGRESS (%b %d NIL)] Still at it\r\n" % (tag, done))
         else:
             self.put(b"* OK [INPROGRESS (%b %d %d)] Still at it\r\n" % (tag, done, total))
@@ -514,11 +513,6 @@ class Session:
     def selected(self) -> View:
         assert self.view is not None, "the core lets nobody here without a mailbox"
         return self.view
-
-    async def drop_literal(self) -> None:
-        """Reads on until the streamed literal has ended."""
-        while isinstance(await self.next_event(), AppendData):
-            continue
 
 
 def _concerns(view: View, notice: Notice) -> bool:

@@ -80,7 +80,7 @@ def _may(view: View, command: Store) -> bool:
     Source: RFC 4314 §4 (STORE does not fail while one flag can be changed).
     """
     allowed = flags_allowed(view.rights)
-    if command.mode is StoreMode.REPLACE and not command.flags and not command.keywords:
+    if not command.flags and not command.keywords:
         return bool(allowed)
     return bool(int(command.flags) & allowed) or (bool(command.keywords) and view.may("w"))
 
