@@ -25,7 +25,7 @@ from postroad.database.packs import (
 )
 from postroad.mail import limits
 from postroad.mail.errors import LocalProtocolError, Unavailable
-from postroad.store import appending
+from postroad.store import appending, open_packs
 from postroad.store.blobs import BlobStore
 from postroad.store.sweep import DRAFT_AGE_S, remove_stale_drafts
 
@@ -185,6 +185,54 @@ def test_threads_append_at_once(blobs: BlobStore) -> None:
     assert len(written) == 200
     for blob, octets in written.items():
         assert blobs.read(blob) == octets
+
+
+def test_threads_read_of_more_packs_than_are_kept_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of the same length at the same place in every pack: only the descriptor tells them
+    apart, and a number that was given to another file would hand out another's mail."""
+    monkeypatch.setattr(appending, "PACK_OCTETS_MAX", 1000)
+    monkeypatch.setattr(open_packs, "OPEN_PACKS_MAX", 2)
+    store = BlobStore.open(tmp_path)
+    written = {store.append(b"%03d" % number + NOISE[:800]): number for number in range(12)}
+    assert len({blob.partition(":")[2] for blob in written}) == 1
+    wrong: list[str] = []
+
+    def read(seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(400):
+            blob, number = dice.choice(list(written.items()))
+            ref = parse_ref(blob)
+            assert isinstance(ref, PackRef)
+            octets, _ = store.read_with_checksum(ref)
+            if octets[:3] != b"%03d" % number:
+                wrong.append(blob)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and len(store._packs._packs) <= 2
+    store.close()
+
+
+def test_a_pack_that_was_removed_is_not_kept_open(tmp_path: Path) -> None:
+    store = BlobStore.open(tmp_path)
+    blob = store.append(b"x" * 200)
+    store.read(blob + "")
+    ref = parse_ref(blob)
+    assert isinstance(ref, PackRef)
+    store.record(ref)
+    other = BlobStore.open(tmp_path)
+    second = parse_ref(other.append(b"y" * 200))
+    assert isinstance(second, PackRef)
+    pack_path(tmp_path, ref.pack).unlink()
+    store.record(second)
+    assert list(store._packs._packs) == [second.pack]
+    other.close()
+    store.close()
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,9 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
-import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 
 from postroad.database.packs import (
@@ -25,7 +23,6 @@ from postroad.database.packs import (
     PackRef,
     check_record,
     file_path,
-    pack_path,
     parse_ref,
 )
 from postroad.mail import limits
@@ -33,6 +30,7 @@ from postroad.mail.errors import Unavailable
 from postroad.store.appending import PackAppender, keep_file
 from postroad.store.drafts import BlobDraft
 from postroad.store.keys import Cipher, Keys, NoKey, account_of_record
+from postroad.store.open_packs import OpenPacks, read_at
 from postroad.store.records import Records
 from postroad.store.sealed_files import (
     SUFFIX,
@@ -43,7 +41,7 @@ from postroad.store.sealed_files import (
 )
 from postroad.store.values import BlobRef, Vanished
 
-OPEN_PACKS_MAX = 64
+FAULTS = (Damaged, OSError, Unavailable)
 REMEMBERED_MAX = 2048
 """Of the newest blobs: a mailing list sends one message to many recipients within minutes."""
 
@@ -70,8 +68,7 @@ class BlobStore:
         self._appender = PackAppender(data_dir)
         self._remembers = remembers
         self._remembered: OrderedDict[bytes, PackRef] = OrderedDict()
-        self._packs: OrderedDict[int, int] = OrderedDict()
-        self._packs_mutex = threading.Lock()
+        self._packs = OpenPacks(data_dir)
         self._last: tuple[BlobRef, bytes] = ("", b"")
         self._temporary = itertools.count()
 
@@ -157,18 +154,20 @@ class BlobStore:
         known, octets = self._last
         if known == blob:
             return octets
-        with _named(blob):
+        try:
             ref = parse_ref(blob)
             if isinstance(ref, FileRef):
                 return self._read_file(ref)
             octets, _ = self.read_with_checksum(ref)
+        except FAULTS as error:
+            raise _fault(blob, error) from error
         self._last = (blob, octets)
         return octets
 
     def read_range(self, blob: BlobRef, start: int, stop: int) -> bytes:
         if blob[:1] == "p":
             return self.read(blob)[start:stop]
-        with _named(blob):
+        try:
             ref = parse_ref(blob)
             assert isinstance(ref, FileRef)
             with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
@@ -176,14 +175,16 @@ class BlobStore:
                     raise Damaged("its file has another length")
                 if is_sealed(ref.name):
                     return SealedFile(file.fileno(), ref.size, self.keys).read(start, stop)
-                return _pread(file.fileno(), max(min(stop, ref.size) - start, 0), start)
+                return read_at(file.fileno(), max(min(stop, ref.size) - start, 0), start)
+        except FAULTS as error:
+            raise _fault(blob, error) from error
 
     def _read_file(self, ref: FileRef) -> bytes:
         with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
             if is_sealed(ref.name):
                 sealed = SealedFile(file.fileno(), ref.size, self.keys)
                 return sealed.read(0, sealed.size)
-            octets = _pread(file.fileno(), ref.size + 1, 0)
+            octets = read_at(file.fileno(), ref.size + 1, 0)
         if len(octets) != ref.size or hashlib.sha256(octets).hexdigest() != ref.name[:64]:
             raise Damaged("its octets have changed")
         return octets
@@ -214,80 +215,39 @@ class BlobStore:
     def record(self, ref: PackRef) -> tuple[bytes, memoryview, bytes]:
         """(kind, stored octets, SHA-256) as in the pack, checked. Raises: Damaged, OSError."""
         try:
-            return check_record(_pread(self._pack(ref.pack), ref.stored, ref.offset), ref)
+            return check_record(self._packs.read(ref.pack, ref.stored, ref.offset), ref)
         except (Damaged, OSError):
-            # The descriptor may have been closed by another thread, or be of a pack that is gone.
-            self._let_go(ref.pack)
-            return check_record(_pread(self._pack(ref.pack), ref.stored, ref.offset), ref)
+            # The descriptor may be of a pack that is gone, and was put back by an operator.
+            self._packs.let_go(ref.pack)
+            return check_record(self._packs.read(ref.pack, ref.stored, ref.offset), ref)
 
     def owner(self, blob: BlobRef) -> int:
         """The account whose key opens the blob; 0 when it is not sealed. Raises: Unavailable."""
-        with _named(blob):
+        try:
             ref = parse_ref(blob)
             if isinstance(ref, FileRef):
                 if not is_sealed(ref.name):
                     return 0
                 with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
                     return SealedFile.account(file.fileno())
-            head = _pread(self._pack(ref.pack), HEADER.size + 8, ref.offset)
+            head = self._packs.read(ref.pack, HEADER.size + 8, ref.offset)
             if head[:4] not in KINDS:
                 head = bytes(HEADER.size) + self.record(ref)[1][:8]  # whose fault, it says
             return account_of_record(head[HEADER.size :]) if head[:4] == SEALED else 0
-
-    def _pack(self, pack: int) -> int:
-        """A descriptor of the pack; the least used are closed, and those of packs that are gone."""
-        with self._packs_mutex:
-            fd = self._packs.get(pack)
-            if fd is None:
-                fd = os.open(pack_path(self.data_dir, pack), os.O_RDONLY | os.O_CLOEXEC)
-                self._packs[pack] = fd
-                self._drop_removed()
-                if len(self._packs) > OPEN_PACKS_MAX:
-                    os.close(self._packs.popitem(last=False)[1])
-            else:
-                self._packs.move_to_end(pack)
-            return fd
-
-    def _drop_removed(self) -> None:
-        """A pack that was compacted away takes its space until nobody has it open."""
-        for pack, fd in list(self._packs.items()):
-            if os.fstat(fd).st_nlink == 0:
-                os.close(self._packs.pop(pack))
-
-    def _let_go(self, pack: int) -> None:
-        with self._packs_mutex:
-            fd = self._packs.pop(pack, -1)
-            if fd >= 0:
-                os.close(fd)
+        except FAULTS as error:
+            raise _fault(blob, error) from error
 
     def close(self) -> None:
         self._appender.close()
-        with self._packs_mutex:
-            while self._packs:
-                os.close(self._packs.popitem()[1])
+        self._packs.close()
 
 
-@contextlib.contextmanager
-def _named(blob: BlobRef) -> Iterator[None]:
-    """Faults of the disk, said of this blob."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise Vanished(f"blob {blob}: {error}") from error
-    except (Damaged, OSError) as error:
-        raise Unavailable(f"blob {blob}: {error}") from error
-    except NoKey as error:
-        raise NoKey(f"blob {blob}: {error.what}") from error
-
-
-def _pread(fd: int, count: int, offset: int) -> bytes:
-    """Up to `count` octets: fewer only at the end of the file."""
-    octets = os.pread(fd, count, offset)
-    if len(octets) == count or not octets:
-        return octets
-    parts = [octets]
-    got = len(octets)
-    while got < count and (more := os.pread(fd, count - got, offset + got)):
-        parts.append(more)
-        got += len(more)
-    return b"".join(parts)
+def _fault(blob: BlobRef, error: Exception) -> Unavailable:
+    """A fault of the disk, or a key that is missing, said of this blob."""
+    if isinstance(error, FileNotFoundError):
+        return Vanished(f"blob {blob}: {error}")
+    if isinstance(error, NoKey):
+        return NoKey(f"blob {blob}: {error.what}")
+    if isinstance(error, Unavailable):
+        return error
+    return Unavailable(f"blob {blob}: {error}")

@@ -1,0 +1,92 @@
+"""Packs that are open for reading: a bounded number of descriptors, shared by all threads.
+
+A descriptor is closed only when nobody reads with it: its number would be given to another file at
+once, and a read under way would come from there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from postroad.database.packs import pack_path
+
+OPEN_PACKS_MAX = 64
+
+
+class _Pack:
+    __slots__ = ("fd", "is_dropped", "readers")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.readers = 0
+        self.is_dropped = False
+
+
+class OpenPacks:
+    """Safe to use from several threads."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._mutex = threading.Lock()
+        self._packs: OrderedDict[int, _Pack] = OrderedDict()
+
+    def read(self, pack: int, count: int, offset: int) -> bytes:
+        """Up to `count` octets: fewer only at the end of the file. Raises: OSError."""
+        with self._mutex:
+            found = self._packs.get(pack)
+            if found is None:
+                found = self._open(pack)
+            else:
+                self._packs.move_to_end(pack)
+            found.readers += 1
+        try:
+            return read_at(found.fd, count, offset)
+        finally:
+            with self._mutex:
+                found.readers -= 1
+                if found.is_dropped and not found.readers:
+                    os.close(found.fd)
+
+    def _open(self, pack: int) -> _Pack:
+        fd = os.open(pack_path(self._data_dir, pack), os.O_RDONLY | os.O_CLOEXEC)
+        found = self._packs[pack] = _Pack(fd)
+        # A pack that was compacted away takes its space until nobody has it open.
+        for number, other in list(self._packs.items()):
+            if os.fstat(other.fd).st_nlink == 0:
+                self._drop(number)
+        if len(self._packs) > OPEN_PACKS_MAX:
+            self._drop(next(iter(self._packs)))
+        return found
+
+    def _drop(self, pack: int) -> None:
+        found = self._packs.pop(pack)
+        found.is_dropped = True
+        if not found.readers:
+            os.close(found.fd)
+
+    def let_go(self, pack: int) -> None:
+        """The next read opens the pack anew."""
+        with self._mutex:
+            if pack in self._packs:
+                self._drop(pack)
+
+    def close(self) -> None:
+        with self._mutex:
+            for pack in list(self._packs):
+                self._drop(pack)
+
+
+def read_at(fd: int, count: int, offset: int) -> bytes:
+    """Up to `count` octets: fewer only at the end of the file."""
+    octets = os.pread(fd, count, offset)
+    if len(octets) == count or not octets:
+        return octets
+    parts = [octets]
+    got = len(octets)
+    while got < count and (more := os.pread(fd, count - got, offset + got)):
+        parts.append(more)
+        got += len(more)
+    return b"".join(parts)
