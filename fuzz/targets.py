@@ -11,7 +11,7 @@ from postroad.message.words import decode_words
 from postroad.protocol.imap import render
 from postroad.protocol.imap.names import decode_mailbox, encode_utf7
 from postroad.protocol.imap.sequence import SequenceSet
-from postroad.protocol.imap.server import NEED_DATA, Append, ServerConnection, State
+from postroad.protocol.imap.server import NEED_DATA, LiteralPart, ServerConnection, State
 
 EVENTS_MAX = 10_000
 
@@ -34,8 +34,10 @@ def imap_commands(data: bytes) -> None:
             count += 1
             assert count < EVENTS_MAX, "more events than octets can mean"
             repr(event)
-            if isinstance(event, Append):
-                _ = connection.accept_append() if data[0] & 2 else connection.refuse_append()
+            if isinstance(event, LiteralPart):
+                _ = connection.accept_literal() if data[0] & 2 else connection.abandon_upload()
+            if data[0] & 64 and connection.is_uploading and count % 3 == 0:
+                connection.abandon_upload()
 
 
 def mime(data: bytes) -> None:

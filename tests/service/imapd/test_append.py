@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from postroad.mail import limits
 from postroad.mail.errors import Unavailable
+from postroad.mail.flags import Flag
 from postroad.message.header import Octets
 from postroad.service.imapd import IMAPService, uploading
 from postroad.store.drafts import BlobDraft
@@ -277,6 +278,71 @@ def test_a_full_account_takes_none_of_several(tmp_path: Path) -> None:
             told = await client.ok(b"REPLACE 1 INBOX {5+}\r\na: d\n")
             assert b"* 1 EXPUNGE" in told
             assert set((await bodies(client)).values()) == {MESSAGE, b"a: d\n"}
+
+    with_site(tmp_path, body)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    async def body(made: TestSite, service: IMAPService) -> None:
+        ann = made.accounts["ann@one.example"]
+        async with selected(service) as client:
+            await client.append(b"x: y\r\n\r\n" + b"z" * 92)
+            await made.site.database.submit(SetQuota(account=ann, octets_max=150))
+            for command in (b"APPEND INBOX {51}", b"APPEND INBOX CATENATE (TEXT {51}"):
+                answer = await client.ask(command)
+                assert answer[-1].startswith(b"NO [OVERQUOTA]")
+            answer = await client.ask(b"REPLACE 1 INBOX {151}")
+            assert answer[-1].startswith(b"NO [OVERQUOTA]")
+            await client.send(b"a REPLACE 1 INBOX {150}\r\n")
+            assert (await client.response()).startswith(b"+")
+            await client.send(b"a: b\r\n\r\n" + b"c" * 142 + b"\r\n")
+            assert (await client.until(b"a"))[-1].startswith(b"a OK")
+            answer = await client.ask(b"APPEND INBOX {1}")
+            assert answer[-1].startswith(b"NO [OVERQUOTA]")
+
+    with_site(tmp_path, body)
+
+
+def test_another_users_mailbox(tmp_path: Path) -> None:
+    """RFC 4314 §4: `i`, and the flags there is a right for; RFC 4315 §3: UIDs for who may read."""
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        box = b'"Users/ann@one.example/INBOX"'
+        async with selected(service) as ann, Client(service) as bob:
+            await bob.login("bob@one.example")
+
+            async def append() -> bytes:
+                return (await bob.ask(b"APPEND %b (\\Seen \\Flagged k) {5+}\r\na: b\n" % box))[-1]
+
+            assert not (await append()).startswith(b"OK")
+            assert b"TRYCREATE" not in await append()
+            await ann.ok(b"SETACL INBOX bob@one.example l")
+            assert (await append()).startswith(b"NO [NOPERM]")
+            await ann.ok(b"SETACL INBOX bob@one.example li")
+            assert await append() == b"OK Appended"
+            await ann.ok(b"SETACL INBOX bob@one.example lriws")
+            assert (await append()).startswith(b"OK [APPENDUID ")
+            flags = [set(row.flags) | set(row.keywords) for row in made.rows("ann@one.example")]
+            assert [b"k" in found for found in flags] == [False, True]
+            assert [Flag.FLAGGED in found for found in flags] == [False, True]
+            assert [Flag.SEEN in found for found in flags] == [False, False]
+            await bob.ok(b"EXAMINE " + box)
+            assert b"\\Seen" in (await bob.ok(b"FETCH 2 FLAGS"))[-2]
+            assert b"\\Seen" not in (await bob.ok(b"FETCH 1 FLAGS"))[-2]
+
+    with_site(tmp_path, body)
+
+
+def test_a_url_means_the_selected_mailbox_whatever_its_name_is_now(tmp_path: Path) -> None:
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service) as other:
+            await other.ok(b"CREATE x")
+            await other.append(b"a: b\n", mailbox=b"x")
+            async with selected(service, b"x") as client:
+                await other.ok(b"RENAME x y")
+                await client.ok(b'APPEND INBOX CATENATE (URL ";UID=1")')
+                await other.ok(b"NOOP")
+                assert await bodies(other) == {1: b"a: b\n"}
 
     with_site(tmp_path, body)
 

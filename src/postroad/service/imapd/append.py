@@ -20,27 +20,30 @@ from postroad.service.imapd.uploading import Upload
 from postroad.store.units import AllOrNone
 from postroad.store.values import Appended
 
-NO_MAILBOX = no("There is no such mailbox", b"TRYCREATE")
 GONE = no("There is no such mailbox any more", b"TRYCREATE")
 
 
-def unwilling(place: Place | None) -> Answer | None:
-    """Why nothing can be added there."""
-    if place is None:
-        return NO_MAILBOX
-    if not place.allows("i"):
-        return no("You have no right to add messages here", b"NOPERM")
+def unwilling(session: Session, name: str, place: Place | None) -> Answer | None:
+    """Why nothing can be added there. TRYCREATE: the mailbox could be made (RFC 3501 §6.3.11)."""
+    try:
+        if place is None:
+            places.home(session, name)
+            return no("There is no such mailbox", b"TRYCREATE")
+        if not place.allows("i"):
+            raise places.denied(place)
+    except StateError as error:
+        return no(error.text, error.fault.value.encode())
     return None
 
 
 async def append(session: Session, command: Append) -> Answer:
     with Upload(session) as upload:
         place = places.find(session, command.mailbox)
-        answer = await upload.receive(place, unwilling(place))
+        answer = await upload.receive(place, unwilling(session, command.mailbox, place))
         if answer is not None:
             return answer
         place = places.find(session, command.mailbox)  # it has been a while
-        answer = unwilling(place)
+        answer = unwilling(session, command.mailbox, place)
         if answer is not None or place is None:
             return answer or GONE
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from postroad.mail.errors import ProtocolError, Unavailable
 from postroad.protocol.imap.url import MessageURL, parse_url
 from postroad.service.imapd import places, urls
+from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.store.contract import Draft
 
@@ -23,7 +24,7 @@ async def copy(session: Session, text: bytes, draft: Draft, most: int) -> Answer
         url = parse_url(text)
         if url.absolute or url.access is not None:
             raise ProtocolError("Only URLs without a server mean messages of this session")
-        place = places.find(session, _mailbox_of(session, url))
+        place = _place_of(session, url)
         if place is None or not place.allows("r"):
             raise ProtocolError("There is no such mailbox")
         row = urls.find_row(store, place, url)
@@ -43,10 +44,10 @@ async def copy(session: Session, text: bytes, draft: Draft, most: int) -> Answer
     return None
 
 
-def _mailbox_of(session: Session, url: MessageURL) -> str:
-    """Raises: ProtocolError."""
+def _place_of(session: Session, url: MessageURL) -> Place | None:
+    """The mailbox; the selected one for a URL that names none. Raises: ProtocolError."""
     if url.mailbox is not None:
-        return url.mailbox
+        return places.find(session, url.mailbox)
     if session.view is None:
         raise ProtocolError("The URL names no mailbox, and none is selected")
-    return session.view.name
+    return places.by_id(session, session.view.account, session.view.mailbox)

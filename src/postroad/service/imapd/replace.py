@@ -11,10 +11,10 @@ from postroad.protocol.imap.sequence import SequenceSet
 from postroad.service.imapd import places
 from postroad.service.imapd.append import GONE, append_uid, unwilling
 from postroad.service.imapd.expunge import READ_ONLY, highestmodseq
-from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.uploading import Upload
 from postroad.store import units
+from postroad.store.values import MessageRow
 
 NO_MESSAGE = no("There is no such message")
 EXPUNGED = no("The message is not there any more", b"EXPUNGEISSUED")
@@ -23,13 +23,16 @@ EXPUNGED = no("The message is not there any more", b"EXPUNGEISSUED")
 async def replace(session: Session, command: Replace) -> Answer:
     view = session.selected
     with Upload(session) as upload:
-        uid = _uid_of(session, command)
+        row = _message(session, command)
+        uid = 0 if row is None else row.uid
         place = places.find(session, command.mailbox)
-        answer = await upload.receive(place, _unwilling(session, uid, place))
+        answer = _unwilling(session, uid) or unwilling(session, command.mailbox, place)
+        same = place is not None and place.account == view.account
+        answer = await upload.receive(place, answer, credit=row if same else None)
         if answer is not None:
             return answer
         place = places.find(session, command.mailbox)  # it has been a while
-        answer = unwilling(place)
+        answer = unwilling(session, command.mailbox, place)
         if answer is not None or place is None:
             return answer or GONE
         try:
@@ -54,8 +57,8 @@ async def replace(session: Session, command: Replace) -> Answer:
     return Answer("Replaced", highestmodseq(session))
 
 
-def _uid_of(session: Session, command: Replace) -> int:
-    """The message meant, fixed before others may move the numbers; 0: there is none.
+def _message(session: Session, command: Replace) -> MessageRow | None:
+    """The message meant, fixed before others may move the numbers.
 
     Raises: ProtocolError for a number beyond the last.
     """
@@ -65,16 +68,14 @@ def _uid_of(session: Session, command: Replace) -> int:
     store = session.site.store
     for rows in store.messages(view.account, view.mailbox, uids):
         for row in rows:
-            return row.uid
-    return 0
+            return row
+    return None
 
 
-def _unwilling(session: Session, uid: int, place: Place | None) -> Answer | None:
+def _unwilling(session: Session, uid: int) -> Answer | None:
     view = session.selected
     if view.read_only:
         return READ_ONLY
     if not view.may("te"):
         return no("You have no right to remove messages here", b"NOPERM")
-    if not uid:
-        return NO_MESSAGE
-    return unwilling(place)
+    return None if uid else NO_MESSAGE

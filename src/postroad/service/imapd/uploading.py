@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from postroad.mail import limits
@@ -33,7 +34,8 @@ from postroad.service.imapd.session import Answer, Farewell, Session, no
 from postroad.service.imapd.turns import turn
 from postroad.store import operations
 from postroad.store.contract import Draft
-from postroad.store.values import BlobRef, Content, content_of, unix
+from postroad.store.quota import Quota
+from postroad.store.values import BlobRef, Content, MessageRow, content_of, unix
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,6 +48,7 @@ TURN_OCTETS = 32 << 10
 """Of small messages scanned between two looks at the loop."""
 
 TOO_BIG = no("The message is too big", b"TOOBIG")
+OVER_QUOTA = no("There is no room for it: remove something first", b"OVERQUOTA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ class Upload:
     """The messages of one command. A context: `receive` inside it, and the unit of work."""
 
     __slots__ = (
-        "_answer", "_begun", "_binary", "_draft", "_nul", "_place", "_session", "_since_turn",
-        "_summaries", "messages", "now",
+        "_answer", "_begun", "_binary", "_draft", "_nul", "_octets", "_place", "_room", "_session",
+        "_since_turn", "_summaries", "messages", "now",
     )  # fmt: skip
 
     def __init__(self, session: Session) -> None:
@@ -75,7 +78,9 @@ class Upload:
         self._binary = False
         """Some part of the message in hand may hold NUL."""
         self._nul = False
-        self._since_turn = self._summaries = 0
+        self._since_turn = self._summaries = self._octets = 0
+        self._room = (0.0, 0.0)
+        """Octets and messages that the account may still take; the unit of work counts anew."""
         self.messages: list[Uploaded] = []
         self.now = unix(session.site.clock.now())
 
@@ -90,13 +95,17 @@ class Upload:
         if core.is_uploading and not core.abandon_upload() and error is None:
             raise Farewell("The message is too big", "literal too big")
 
-    async def receive(self, place: Place | None, unwilling: Answer | None) -> Answer | None:
+    async def receive(
+        self, place: Place | None, unwilling: Answer | None, credit: MessageRow | None = None
+    ) -> Answer | None:
         """Reads the command to its end. unwilling: why nothing is taken, known beforehand.
 
-        Returns why it was not taken, or None.
+        credit: a message of the same account that will go. Returns why it was not taken, or None.
         """
         self._place = place
         self._answer = unwilling
+        if place is not None:
+            self._room = _room(self._session.site.store.quota(place.account), credit)
         session = self._session
         while True:
             match event := await session.next_event():
@@ -137,13 +146,18 @@ class Upload:
         if part.whole and not part.size:
             return no("There is no message in it")
         assert self._draft is not None, "nothing is wrong so far"
-        if self._draft.size + part.size > self._session.site.message_octets_max:
+        size = self._draft.size + part.size
+        if size > self._session.site.message_octets_max:
             return TOO_BIG
+        octets, messages = self._room
+        if len(self.messages) >= messages or self._octets + size > octets:
+            return OVER_QUOTA
         return None
 
     def _fail(self, answer: Answer) -> None:
         if self._answer is None:
             self._answer = answer
+        self.messages.clear()
         if self._draft is not None:
             self._draft.discard()
             self._draft = None
@@ -203,6 +217,7 @@ class Upload:
                 internal_date=self.now if date is None else date,
             )
         )
+        self._octets += summary.size
         self._since_turn += summary.size
         self._draft = None
         if self._since_turn >= TURN_OCTETS:
@@ -272,6 +287,19 @@ async def _in_turn(size: int, work: Callable[[T], R], argument: T) -> R:
     if size < THREAD_OCTETS_MIN:
         return work(argument)
     return await asyncio.to_thread(work, argument)
+
+
+def _room(quota: Quota | None, credit: MessageRow | None) -> tuple[float, float]:
+    """What fits, so that nobody sends in vain what does not."""
+    if quota is None:
+        return inf, inf
+    octets, messages = quota.octets, quota.messages
+    if credit is not None:
+        octets, messages = octets - credit.size, messages - 1
+    return (
+        inf if quota.octets_max is None else quota.octets_max - octets,
+        inf if quota.messages_max is None else quota.messages_max - messages,
+    )
 
 
 def _is_utf8(header: bytes) -> bool:
