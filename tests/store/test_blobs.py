@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -302,4 +303,17 @@ def test_stale_drafts_are_swept_and_others_are_not(tmp_path: Path) -> None:
     assert remove_stale_drafts(tmp_path, now + DRAFT_AGE_S + 9) == 1
     assert not left.exists() and path.exists()
     assert store.read(used.commit()) == NOISE
+    store.close()
+
+
+def test_a_record_never_grows_past_what_it_says(tmp_path: Path) -> None:
+    """Whoever can write to the disk cannot make a reader take gigabytes."""
+    store = BlobStore.open(tmp_path)
+    _, stored = store.records.pack(b"a" * 10_000_000)
+    ref = store._appender.append(b"PRz1", stored, 1000, b"x" * 32)
+    tracemalloc.start()
+    with pytest.raises(Unavailable, match="another length"):
+        store.read(str(ref))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
     store.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from postroad.database.packs import HEADER, PackRef, pack_path, parse_ref
+from postroad.mail.errors import Unavailable
 from postroad.mail.uidset import UIDSet
 from postroad.queue.operations import Enqueue, QueuedPath
 from postroad.store.blobs import BlobStore
@@ -313,6 +314,37 @@ def test_a_failed_sync_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert not compactor.waits
             monkeypatch.undo()
             assert mail(state) == before
+            done = await compactor.round(time.time() + 2)
+            assert done.records == len(kept)
+            assert (await compactor.retire(time.time() + 3)).removed == 1
+            assert mail(state) == before
+            compactor.close()
+
+    asyncio.run(run())
+
+
+def test_a_full_disk_ends_the_round_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with opened("local", tmp_path) as state:
+            kept = await fill(state, texts(60), keep=3)
+            let_go(state)
+            await state.append(b"next" * 50)
+            before = mail(state)
+            compactor = Compactor(state.database, tmp_path, RULES)
+            write, left = os.pwritev, iter(range(10))
+
+            def full(fd: int, parts: object, offset: int) -> int:
+                if next(left, None) is None:
+                    raise OSError(28, "No space left on device")
+                return write(fd, parts, offset)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(os, "pwritev", full)
+            with pytest.raises(Unavailable, match="No space"):
+                await compactor.round(time.time() + 1)
+            monkeypatch.undo()
+            assert not compactor.waits and mail(state) == before
             done = await compactor.round(time.time() + 2)
             assert done.records == len(kept)
             assert (await compactor.retire(time.time() + 3)).removed == 1

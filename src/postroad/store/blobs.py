@@ -231,9 +231,11 @@ class BlobStore:
                 with file_path(self.data_dir, ref.name).open("rb", buffering=0) as file:
                     return SealedFile.account(file.fileno())
             head = self._packs.read(ref.pack, HEADER.size + 8, ref.offset)
-            if head[:4] not in KINDS:
-                head = bytes(HEADER.size) + self.record(ref)[1][:8]  # whose fault, it says
-            return account_of_record(head[HEADER.size :]) if head[:4] == SEALED else 0
+            kind, account = head[:4], head[HEADER.size :]
+            if kind not in KINDS or len(head) < HEADER.size:
+                kind, stored, _ = self.record(ref)  # tells what is wrong with it
+                account = bytes(stored[:8])
+            return account_of_record(account) if kind == SEALED else 0
         except FAULTS as error:
             raise _fault(blob, error) from error
 

@@ -77,10 +77,10 @@ class Records:
             if kind == RAW:
                 octets = bytes(stored)
             elif kind == ZSTD:
-                octets = zstd.decompress(stored)
+                octets = zstd.ZstdDecompressor().decompress(stored, max_length=size + 1)
             elif kind == DICTIONARY:
-                info = zstd.get_frame_info(stored)
-                octets = zstd.decompress(stored, self.dictionaries.find(info.dictionary_id))
+                dictionary = self.dictionaries.find(zstd.get_frame_info(stored).dictionary_id)
+                octets = zstd.ZstdDecompressor(dictionary).decompress(stored, max_length=size + 1)
             else:
                 raise Damaged(f"nothing is known of records {kind!r}")
         except zstd.ZstdError as error:
