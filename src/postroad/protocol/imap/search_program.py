@@ -245,7 +245,7 @@ def parse_returns(scan: Scanner) -> Returns | None:
 
 
 def parse_partial(scan: Scanner) -> Partial:
-    """`1:500`, or `-1:-500` from the end (RFC 9394 §4). Also in parentheses (RFC 4466 §3)."""
+    """`1:500`, or `-1:-500` from the end (RFC 9394 §4)."""
     match = _PARTIAL.match(scan.text, scan.at)
     if match is None or match[1] != match[3]:
         raise ProtocolError("A range as in 1:500 or -1:-500 expected")

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from functools import total_ordering
 from typing import TYPE_CHECKING, Any
 
-from postroad.mail.errors import ProtocolError
+from postroad.mail.errors import ProtocolError, Unavailable
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
 from postroad.protocol.imap.context import CancelUpdate
 from postroad.protocol.imap.search_keys import Key
 from postroad.protocol.imap.search_program import Criteria, Returns
 from postroad.protocol.imap.sort import Criterion, SortKey
+from postroad.service.imapd.answers import Answer, no
+from postroad.service.imapd.events import IMAPCommandDeferred
 from postroad.service.imapd.matching import Finder
 from postroad.service.imapd.ordering import facets_of, key_of, read
 from postroad.service.imapd.results import Result, numbers_of
@@ -31,7 +33,7 @@ from postroad.service.imapd.view import View
 from postroad.store.contract import Store
 
 if TYPE_CHECKING:
-    from postroad.service.imapd.session import Answer, Session
+    from postroad.service.imapd.session import Session
 
 CONTEXTS_MAX = 10
 """Of one session: a client shows a few searches at a time."""
@@ -43,9 +45,10 @@ LOOKED_AT_MAX = 5000
 
 @dataclass(slots=True)
 class Context:
-    """key: without sequence numbers. uids: the results; by: their order, None for mailbox order."""
+    """correlator: what its responses begin with. key: without sequence numbers. uids: the results;
+    by: their order, None for mailbox order."""
 
-    tag: bytes
+    correlator: bytes
     key: Key
     uid: bool
     uids: array[int]
@@ -54,9 +57,11 @@ class Context:
 
 @dataclass(slots=True)
 class Contexts:
-    """Of one view. modseq: changes up to here are in the results."""
+    """Of one view. modseq: changes up to here are in the results. gone: what was expunged and has
+    been taken out of them."""
 
     modseq: int
+    gone: UIDSet | None = None
     by_tag: dict[bytes, Context] = field(default_factory=dict)
 
     @property
@@ -82,8 +87,12 @@ def keep(
     *,
     uid: bool,
     by: tuple[Criterion, ...] | None = None,
+    correlator: bytes = b"",
 ) -> None:
-    """From now on changes of this result are told, or the client is told that they are not."""
+    """From now on changes of this result are told, or the client is told that they are not.
+
+    correlator: of the responses; b"" for the tag alone.
+    """
     view = session.selected
     kept = view.contexts
     full = (
@@ -98,12 +107,11 @@ def keep(
     if kept is None:
         kept = view.contexts = Contexts(view.modseq)
     key = finder.resolve(criteria.key)
-    kept.by_tag[tag] = Context(tag, key, uid, array("I", result.uids), by)
+    correlator = correlator or b"TAG " + render.string(tag)
+    kept.by_tag[tag] = Context(correlator, key, uid, array("I", result.uids), by)
 
 
 async def cancelupdate(session: Session, command: CancelUpdate) -> Answer:
-    from postroad.service.imapd.session import Answer, no
-
     kept = session.selected.contexts
     missing = [tag for tag in command.tags if kept is None or tag not in kept.by_tag]
     if kept is not None:
@@ -119,8 +127,9 @@ async def cancelupdate(session: Session, command: CancelUpdate) -> Answer:
 def removed(view: View) -> list[bytes]:
     """REMOVEFROM of results that vanished: to be put before they are told as expunged."""
     kept, gone = view.contexts, view.vanished
-    if kept is None or gone is None:
+    if kept is None or gone is None or gone is kept.gone:
         return []
+    kept.gone = gone
     out = []
     for item in kept.by_tag.values():
         out += _take_out(view, item, _within(item, gone))
@@ -128,23 +137,33 @@ def removed(view: View) -> list[bytes]:
 
 
 async def refresh(session: Session) -> None:
-    """Puts what changed in the results, other than by expunges; after FETCH and EXISTS."""
+    """Puts what changed in the results, other than by expunges; after FETCH and EXISTS.
+
+    What cannot be read now is looked at with the next news.
+    """
     view = session.view
     if view is None or view.contexts is None or view.modseq <= view.contexts.modseq:
         return
-    kept, store = view.contexts, session.site.store
+    try:
+        await _refresh(session, view, view.contexts)
+    except _Gone:
+        session.dirty = True  # a result vanished meanwhile: first that news, then this
+    except Unavailable as error:
+        session.site.trace(
+            IMAPCommandDeferred(session=session.id, command="Update", what=error.what)
+        )
+
+
+async def _refresh(session: Session, view: View, kept: Contexts) -> None:
+    store = session.site.store
     upto = view.modseq
     await view.number()
-    changed: Sequence[int] | None = await asyncio.to_thread(_changed, store, view, kept.modseq)
+    changed = await asyncio.to_thread(_changed, store, view, kept.modseq)
     for item in list(kept.by_tag.values()):
         finder = Finder(view, store, session.site.clock.now())
         found = await finder.find(item.key, changed)
         looked_at = view.uids if changed is None else changed
-        try:
-            session.put(*await _updated(store, view, item, looked_at, found))
-        except _Gone:
-            session.dirty = True  # a result vanished meanwhile: first that news, then this
-            return
+        session.put(*await _updated(store, view, item, looked_at, found))
     kept.modseq = upto
 
 
@@ -184,7 +203,8 @@ async def _updated(
 
 def _within(item: Context, gone: UIDSet) -> set[int]:
     if item.by is not None:
-        return {uid for uid in item.uids if uid in gone}
+        few = set(gone) if len(gone) <= len(item.uids) else gone
+        return {uid for uid in item.uids if uid in few}
     found: set[int] = set()
     for low, high in gone.ranges:
         found.update(item.uids[bisect_left(item.uids, low) : bisect_right(item.uids, high)])
@@ -217,8 +237,8 @@ def _line(
         called = numbers_of(view, uids, uid=item.uid, is_sorted=item.by is not None)
         named.append(b"%d %b" % (position, render.ranges(runs(called))))
     what = b"UID " if item.uid else b""
-    return b"* ESEARCH (TAG %b) %b%b (%b)\r\n" % (
-        render.string(item.tag), what, word, b" ".join(named),
+    return b"* ESEARCH (%b) %b%b (%b)\r\n" % (
+        item.correlator, what, word, b" ".join(named),
     )  # fmt: skip
 
 

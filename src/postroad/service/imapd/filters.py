@@ -6,6 +6,7 @@ Source: RFC 5466 §3.1, §3.2, §5 (loops).
 
 from __future__ import annotations
 
+from postroad.mail import limits
 from postroad.mail.errors import ProtocolError
 from postroad.protocol.imap import search_keys as keys
 from postroad.protocol.imap.scanner import Scanner
@@ -29,13 +30,13 @@ class UndefinedFilter(Exception):
 
 
 class _Expansion:
-    __slots__ = ("_everybodys", "_own", "count", "has_modseq", "is_fuzzy", "scan")
+    __slots__ = ("_enabled", "_everybodys", "_own", "count", "has_modseq", "is_fuzzy")
 
     def __init__(self, session: Session) -> None:
         store = session.site.store
         self._own = store.annotations(session.user, 0, session.user)
         self._everybodys = store.annotations(SITE, 0, SHARED)
-        self.scan = session.enabled
+        self._enabled = session.enabled
         self.count = 0
         self.has_modseq = False
         self.is_fuzzy = False
@@ -49,35 +50,37 @@ class _Expansion:
             raise UndefinedFilter(name)
         return found
 
-    def key(self, key: Key, inside: tuple[str, ...]) -> Key:
+    def key(self, key: Key, inside: tuple[str, ...], depth: int) -> Key:
         self.count += 1
         match key:
             case keys.Filter(name):
-                return self._filter(name, inside)
+                return self._filter(name, inside, depth)
             case keys.And():
-                return keys.And(tuple([self.key(part, inside) for part in key.keys]))
+                return keys.And(tuple([self.key(part, inside, depth + 1) for part in key.keys]))
             case keys.Or():
-                return keys.Or(self.key(key.left, inside), self.key(key.right, inside))
+                left = self.key(key.left, inside, depth + 1)
+                return keys.Or(left, self.key(key.right, inside, depth + 1))
             case keys.Not():
-                return keys.Not(self.key(key.key, inside))
+                return keys.Not(self.key(key.key, inside, depth + 1))
             case keys.Fuzzy():
-                return keys.Fuzzy(self.key(key.key, inside))
+                return keys.Fuzzy(self.key(key.key, inside, depth + 1))
             case _:
                 return key
 
-    def _filter(self, name: str, inside: tuple[str, ...]) -> Key:
+    def _filter(self, name: str, inside: tuple[str, ...], depth: int) -> Key:
         lower = name.lower()
-        if lower in inside or len(inside) >= PASSES_MAX or self.count > KEYS_MAX:
+        too_much = len(inside) >= PASSES_MAX or self.count > KEYS_MAX
+        if lower in inside or too_much or depth > limits.IMAP_NESTING_MAX:
             raise UndefinedFilter(name)
         value = self.value(name)
         try:
-            scan = Scanner(value.strip() + b"\r\n", 0, self.scan)
+            scan = Scanner(value.strip() + b"\r\n", 0, self._enabled)
             criteria = parse_criteria(scan, charset=UTF_8.encode())
         except ProtocolError as error:
             raise UndefinedFilter(name) from error
         self.has_modseq |= criteria.has_modseq
         self.is_fuzzy |= criteria.is_fuzzy
-        return self.key(criteria.key, (*inside, lower))
+        return self.key(criteria.key, (*inside, lower), depth)
 
 
 def expand(session: Session, criteria: Criteria) -> Criteria:
@@ -85,7 +88,7 @@ def expand(session: Session, criteria: Criteria) -> Criteria:
     if not criteria.has_filter:
         return criteria
     expansion = _Expansion(session)
-    key = expansion.key(criteria.key, ())
+    key = expansion.key(criteria.key, (), 0)
     return Criteria(
         key,
         criteria.charset,

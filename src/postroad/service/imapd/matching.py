@@ -151,8 +151,7 @@ class Finder:
             if isinstance(group[0], keys.InHeader | keys.InText):
                 more = await self._texts.find(list(map(needle_of, group)), any, among)
             else:
-                key = group[0] if len(group) == 1 else keys.Or(group[0], _either(group[1:]))
-                more = await self._match(key, among)
+                more = await self._match(_either(group), among)
             if more:
                 found += more
                 matched = set(more)
@@ -301,7 +300,11 @@ def _flat(key: Key) -> Iterator[Key]:
 
 
 def _either(parts: list[Key]) -> Key:
-    return parts[0] if len(parts) == 1 else keys.Or(parts[0], _either(parts[1:]))
+    """One of them, as a tree that is nowhere deep."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return keys.Or(_either(parts[:middle]), _either(parts[middle:]))
 
 
 def _grouped(parts: list[Key]) -> list[list[Key]]:

@@ -64,27 +64,29 @@ async def _search(session: Session, command: ESearch, criteria: Criteria, view: 
     store, returns = session.site.store, command.returns
     finder = Finder(view, store, session.site.clock.now(), session.progress)
     result = Result(await finder.find(criteria.key), scores=finder.scores)
+    correlator = b"TAG %b MAILBOX %b UIDVALIDITY %d" % (
+        render.string(command.tag),
+        session.mailbox_name(view.name),
+        view.uidvalidity,
+    )
     if result.uids and not returns.is_silent:
         modseq = await result.modseq(store, view, returns) if criteria.has_modseq else 0
-        correlator = b"TAG %b MAILBOX %b UIDVALIDITY %d" % (
-            render.string(command.tag),
-            session.mailbox_name(view.name),
-            view.uidvalidity,
-        )
         session.put(
             await results.esearch(correlator, view, result, returns, uid=True, modseq=modseq)
         )
     if b"SAVE" in returns:
         view.saved = result.saved(returns)
     if b"UPDATE" in returns:
-        context.keep(session, command.tag, criteria, finder, result, uid=True)
+        context.keep(
+            session, command.tag, criteria, finder, result, uid=True, correlator=correlator
+        )
 
 
 def _open(session: Session, place: Place) -> View | None:
-    """A view for one search; None when the mailbox is gone meanwhile."""
+    """A view for one search; None when there is nothing to find."""
     store = session.site.store
     mailbox = store.mailbox_by_id(place.account, place.mailbox.mailbox)
-    if mailbox is None:
+    if mailbox is None or not mailbox.messages:
         return None
     return View(
         mailbox,
@@ -101,9 +103,9 @@ def _open(session: Session, place: Place) -> View | None:
 
 
 def sources(session: Session, source: Source) -> Iterator[Place]:
-    """The mailboxes meant that the user may read. Those not named need the right to be listed.
+    """The mailboxes meant that the user may read, some of them perhaps twice.
 
-    None stands for several mailboxes twice: the caller leaves out what it has met.
+    Those that the client did not name need the right to be listed as well (RFC 7377 §2.2).
     """
     for place, is_named in _meant(session, source):
         if place is not None and place.allows("r" if is_named else "lr"):
