@@ -181,6 +181,7 @@ COMMANDS = {
            b"LISTRIGHTS %b carl@one.example"),
     b"k": (b"CREATE %b/x", b"RENAME %b/y %b/z"),
     b"x": (b"DELETE %b", b"RENAME %b new"),
+    b"i": (b"APPEND %b {5+}\r\na: b\n", b"COPY 1 %b", b"UID MOVE 1 %b"),
     b"w": (b'SETMETADATA %b (/shared/comment "x")',),
 }  # fmt: skip
 
@@ -191,7 +192,11 @@ def test_who_may_not_list_cannot_tell_a_mailbox_from_none(right: bytes, tmp_path
 
     async def scenario(world: People) -> None:
         await share(world, b"")
-        for given in (b'""', b"p", b"i"):
+        for _ in range(2):
+            await world.bob.append()
+        if right == b"i":
+            await world.bob.ok(b"SELECT INBOX")
+        for given in (b'""', b"p", b"r" if right == b"i" else b"i"):
             await world.ann.ok(b"SETACL work bob@one.example %b" % given)
             for command in COMMANDS[right]:
                 count = command.count(b"%b")
@@ -211,7 +216,10 @@ def test_each_command_takes_its_right(right: bytes, tmp_path: Path) -> None:
 
     async def scenario(world: People) -> None:
         everything = b"lrswipkxtea"
+        await world.bob.append()
         for command in COMMANDS[right]:
+            if right == b"i":
+                await world.bob.ok(b"SELECT INBOX")
             await share(world, everything.replace(right, b""))
             await world.ann.ask(b"CREATE work/y")
             count = command.count(b"%b")

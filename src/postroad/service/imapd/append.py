@@ -26,7 +26,7 @@ GONE = no("There is no such mailbox any more", b"TRYCREATE")
 def unwilling(session: Session, name: str, place: Place | None) -> Answer | None:
     """Why nothing can be added there. TRYCREATE: the mailbox could be made (RFC 3501 §6.3.11)."""
     try:
-        if place is None:
+        if place is None or not place.rights & frozenset("il"):  # or none he may know of
             places.home(session, name)
             return no("There is no such mailbox", b"TRYCREATE")
         if not place.allows("i"):

@@ -28,11 +28,9 @@ async def copy(session: Session, command: Copy) -> Answer:
     if not command.uid:
         await view.number()
     uids = view.uids_of(command.messages, uid=command.uid)
-    place = places.find(session, command.mailbox)
+    place = places.find_with(session, command.mailbox, "i")
     if place is None:
         return no("There is no such mailbox", b"TRYCREATE")
-    if not place.allows("i"):
-        raise places.denied(place)
     target = place.mailbox
     if not uids:
         return Answer("There are no such messages")

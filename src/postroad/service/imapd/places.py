@@ -144,6 +144,19 @@ def denied(place: Place | None) -> StateError:
     return StateError(Fault.NOPERM, "You have no right to do this here")
 
 
+def find_with(session: Session, name: str, right: str) -> Place | None:
+    """The same, but None too where the right is missing and the user may not list the mailbox.
+
+    Raises: StateError(NOPERM) when it is only the right that is missing.
+    """
+    place = find(session, name)
+    if place is None or place.allows(right):
+        return place
+    if "l" in place.rights:
+        raise denied(place)
+    return None
+
+
 def need(session: Session, name: str, rights: str = "") -> Place:
     """Raises: StateError (NONEXISTENT; NOPERM when a right is missing)."""
     place = find(session, name)

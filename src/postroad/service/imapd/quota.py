@@ -67,13 +67,11 @@ async def getquota(session: Session, command: GetQuota) -> Answer:
 async def getquotaroot(session: Session, command: GetQuotaRoot) -> Answer:
     """The mailbox need not exist (RFC 9208 §4.1.2); of another's one must be able to read it."""
     name = command.mailbox
-    place = places.find(session, name)
+    place = places.find_with(session, name, "r")
     if place is None:
         account, _ = places.home(session, name)
-    elif place.allows("r"):
-        account, name = place.account, place.name
     else:
-        raise places.denied(place)
+        account, name = place.account, place.name
     owner = session.site.store.owner_of(account)
     if owner is None:
         raise _no_root()
