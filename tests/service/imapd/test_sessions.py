@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from postroad.database.contract import Notice
 from postroad.directory.operations import RemoveAccount
 from postroad.mail import limits
 from postroad.mail.errors import Unavailable
@@ -18,6 +19,7 @@ from postroad.net.contract import Disconnected
 from postroad.net.memory import HELLO
 from postroad.service.imapd import IMAPService
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPSessionClosed
+from postroad.service.imapd.session import Session
 from postroad.store.operations import DeleteMailbox, StoreFlags
 from postroad.store.values import FlagMode
 from support.imap import MESSAGE, Client
@@ -127,6 +129,81 @@ def test_recent_is_given_to_one_session(tmp_path: Path) -> None:
             await one.append()
             await one.ok(b"UNSELECT")
             assert b"* 0 RECENT" in await one.ok(b"SELECT INBOX")
+
+    with_site(tmp_path, body)
+
+
+def test_highestmodseq_stays_below_a_removal_that_waits(tmp_path: Path) -> None:
+    """RFC 7162 §3.2: a client that is cut off here must be told of it when it comes back."""
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service) as one, selected(service) as two:
+            for _ in range(3):
+                await one.append()
+            await two.ok(b"ENABLE QRESYNC")
+            await two.ok(b"NOOP")
+            await one.ok(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
+            await two.ok(b"NOOP")
+            await one.ok(b"EXPUNGE")
+            out = await two.ok(b"STORE 2 +FLAGS (x)")
+            [told] = [line for line in out if b"MODSEQ (" in line]
+            [held] = [line for line in out if b"[HIGHESTMODSEQ" in line]
+            assert b"MODSEQ (7)" in told
+            assert b"[HIGHESTMODSEQ 5]" in held
+            assert await two.ok(b"NOOP") == [b"* VANISHED 1", b"OK Done"]
+
+    with_site(tmp_path, body)
+
+
+def test_a_mod_sequence_brings_what_lies_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another's changes are committed, and the hint that tells of them is not here yet."""
+
+    deaf = False
+    notice = Session.notice
+
+    def hear(session: Session, hint: Notice) -> None:
+        if not deaf:
+            notice(session, hint)
+
+    monkeypatch.setattr(Session, "notice", hear)
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        nonlocal deaf
+        async with selected(service) as one, selected(service) as two:
+            for _ in range(2):
+                await one.append()
+            await two.ok(b"ENABLE CONDSTORE")
+            await two.ok(b"NOOP")
+            deaf = True
+            await one.ok(b"STORE 1 +FLAGS.SILENT (x)")
+            await one.ok(b"STORE 2 +FLAGS.SILENT (y)")
+            for command in (b"FETCH 2 (MODSEQ)", b"FETCH 2 (MODSEQ RFC822.SIZE)"):
+                session = next(s for s in service._sessions if s.condstore)
+                assert session.view is not None
+                out = await two.ok(command)
+                assert b"MODSEQ (5)" in out[0]
+                told = b" ".join(out)
+                assert b"* 1 FETCH (UID 1 FLAGS (x \\Recent) MODSEQ (4))" in told
+                session.view.modseq, session.view.flags_at = 3, (3, 0xFFFF_FFFF)
+
+    with_site(tmp_path, body)
+
+
+def test_numbers_of_a_mailbox_that_is_gone(tmp_path: Path) -> None:
+    """A view reads its UIDs when they are first needed, which may be too late."""
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service, b"Archive") as one:
+            await one.append(mailbox=b"Archive")
+            await one.ok(b"SELECT Archive")
+            account = made.accounts["ann@one.example"]
+            await made.site.database.submit(
+                DeleteMailbox(account=account, name="Archive", now=int(NOW.timestamp()))
+            )
+            await one.send(b"a FETCH 1 FLAGS\r\n")
+            assert await one.response() == b"* BYE The selected mailbox was deleted"
 
     with_site(tmp_path, body)
 
