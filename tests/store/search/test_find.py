@@ -16,6 +16,7 @@ from postroad.store.search.blocks import Section
 from postroad.store.search.contract import Needle, Where
 from postroad.store.search.operations import DropIndex
 from postroad.store.search.text import fold
+from postroad.store.search.verifying import check_index, drop_index
 from support.mails import ALL, build, plain_mail, put, read_all
 from support.state import BOB, FORMS, INBOX, NOW, State, opened
 
@@ -207,6 +208,12 @@ def test_a_damaged_or_missing_section_is_not_believed(section: Section, tmp_path
             for found in state.store.index.find(BOB, INBOX, [Needle(Where.TEXT, "no such")])
         ]
         assert uncovered == [66]
+        problems = [problem.text for problem in check_index(state.database)]
+        assert any(f"block {rows[0][0]}: " in text for text in problems), problems
+        assert any(f"block {rows[2][0]}: " in text for text in problems), problems
+        await drop_index(state.database, BOB)
+        assert await build(state) == 130
+        assert not list(check_index(state.database))
 
     run("local", tmp_path, scenario)
 

@@ -47,7 +47,8 @@ def check_index(rows: Rows, ciphers: Ciphers | None = None) -> Iterator[IndexPro
     ]
     for account in accounts:
         if not list(rows.execute("SELECT 1 FROM account WHERE account = ?", (account,))):
-            yield IndexProblem(account, "an index is left of an account that is gone")
+            if not list(rows.execute("SELECT 1 FROM leaving WHERE account = ?", (account,))):
+                yield IndexProblem(account, "an index is left of an account that is gone")
             continue
         yield from _blocks(rows, ciphers, account)
         yield from _marks(rows, account)
