@@ -8,6 +8,7 @@ Source: RFC 4314 §2 (identifiers), RFC 5464 §3.2.1.1 (entries of the server).
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from postroad.admin.books import Books
@@ -133,7 +134,7 @@ async def add_public(
 ) -> PublicAccount:
     """name: its level below `Shared/`; None: the local part. Raises: ValueError, StateError."""
     account = find_account(books, address)
-    label = name or account.address.rpartition("@")[0]
+    label = unicodedata.normalize("NFC", name or account.address.rpartition("@")[0])
     if "*" in label or "%" in label:
         raise ValueError(f"{label!r}: a name cannot hold * or %")
     letters = order_rights(parse_rights(rights))
