@@ -38,6 +38,8 @@ from postroad.store.mailboxes import MailStore
 from postroad.store.operations import Append, Copy
 from postroad.store.recoding import accounts_to_convert, recode
 from postroad.store.sealed_files import CHUNK_OCTETS, SealedFile, write_sealed
+from postroad.store.sealing import octets_of
+from postroad.store.undelete import header_of
 from postroad.store.upkeep import Encrypt, Recode, Relocate
 from postroad.store.values import Appended, Content, MessageRow, Want
 from support.state import BOB, FORMS, INBOX, NOW, State, opened
@@ -313,6 +315,33 @@ def test_a_row_that_compaction_moves_meanwhile_is_looked_at_again(tmp_path: Path
             state.database.submit = submit  # type: ignore[method-assign]
             assert done and plain_cells(state) == 0
             site.check([NEEDLE * 9])
+            site.close()
+
+    asyncio.run(run())
+
+
+def test_sizes_and_headers_are_known_of_what_lies_sealed(tmp_path: Path) -> None:
+    """What repair and undelete ask for: a size without a key, a header with one."""
+
+    async def run() -> None:
+        async with opened("local", tmp_path) as state:
+            site = Site(state)
+            texts = [b"x", NEEDLE * 40, BIG, b"y" * 262_145]
+            for octets in texts:
+                await site.append(octets, BOB)
+            for sealed in (False, True):
+                await site.encrypt(sealed=sealed)
+                await site.recode()
+                rows = list(
+                    state.database.execute("SELECT heap, head, blob FROM content ORDER BY heap")
+                )
+                head = site.content(b"").head
+                for (heap, kept, blob), octets in zip(rows, texts, strict=True):
+                    assert octets_of(kept, blob) == len(head) + len(octets)
+                    header = header_of(state.database, BOB, heap, site.keys)
+                    assert header == site.content(b"").header
+                    without = header_of(state.database, BOB, heap)
+                    assert without == (b"" if sealed else header)
             site.close()
 
     asyncio.run(run())

@@ -116,14 +116,14 @@ def _matches(books: Books, account: int, item: Removed, choice: Choice) -> bool:
         return True
     if choice.message.isdigit():
         return item.uid == int(choice.message)
-    header = Header(header_of(books.database, account, item.heap))
+    header = Header(header_of(books.database, account, item.heap, books.keys))
     wanted = choice.message.strip("<>")
     return (header.value(b"message-id") or b"").decode("utf-8", "replace").strip("<> ") == wanted
 
 
 def describe(books: Books, chosen: Chosen) -> Iterator[RemovedMail]:
     for item in chosen.messages:
-        header = Header(header_of(books.database, chosen.account, item.heap))
+        header = Header(header_of(books.database, chosen.account, item.heap, books.keys))
         yield RemovedMail(
             mailbox=item.name,
             uid=item.uid,

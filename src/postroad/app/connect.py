@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from postroad.mail.errors import Fault, StateError, Unavailable
 
 if TYPE_CHECKING:
     from postroad.database.contract import Database
+    from postroad.store.keys import Keys
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 2.0
@@ -51,9 +53,20 @@ async def books_of(config: Config, *, create: bool = False) -> AsyncIterator[Boo
                 raise
             await asyncio.sleep(_RETRY_S)
     try:
-        yield books_over(database, config.server.hostname, served=served)
+        books = books_over(database, config.server.hostname, served=served)
+        yield replace(books, keys=_keys(config, database)) if config.storage.master_key else books
     finally:
         await close()
+
+
+def _keys(config: Config, database: Database) -> Keys | None:
+    """None when the master key cannot be read: most commands do without, the others say so."""
+    from postroad.app.master_key import keys_of
+
+    try:
+        return keys_of(config.storage.master_key, database)
+    except Unavailable:
+        return None
 
 
 def books_over(database: Database, hostname: str, *, served: bool) -> Books:

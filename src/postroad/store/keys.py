@@ -36,6 +36,8 @@ CIPHERS_MAX = 4096
 """Kept in memory: an account in use costs 2 KB."""
 _ACCOUNT = struct.Struct(">Q")
 _CELL_HEAD = len(CELL) + _ACCOUNT.size + NONCE_OCTETS
+CELL_OCTETS = _CELL_HEAD + TAG_OCTETS
+"""By how much a sealed column is longer."""
 _RECORD_HEAD = _ACCOUNT.size + NONCE_OCTETS
 
 

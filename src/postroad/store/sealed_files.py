@@ -67,6 +67,12 @@ def _head(fd: int) -> tuple[bytes, int, bytes]:
     return head, account, salt
 
 
+def message_octets(octets: int) -> int:
+    """Of what is sealed in a file of so many octets."""
+    body = octets - _HEAD.size
+    return body - ((body - 1) // _SEALED_CHUNK + 1) * TAG_OCTETS
+
+
 class SealedFile:
     """One open file. Raises Damaged, NoKey, OSError."""
 
@@ -82,7 +88,7 @@ class SealedFile:
         self._head = head
         self._key = cipher.file_key(salt)
         self._last = (body - 1) // _SEALED_CHUNK
-        self.size = body - (self._last + 1) * TAG_OCTETS
+        self.size = message_octets(octets)
         """Octets of the message."""
 
     @staticmethod

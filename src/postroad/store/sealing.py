@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from postroad.store.keys import CELL, Cipher, Keys, seal_text
+from postroad.store.keys import CELL, CELL_OCTETS, Cipher, Keys, seal_text
+from postroad.store.sealed_files import SUFFIX, message_octets
 from postroad.store.values import Content, MessageRow
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ COLUMNS = ("head", "envelope", "body", "bodystructure", "structure", "header")
 
 def is_sealed(content: Content) -> bool:
     return content.envelope.startswith(CELL)
+
+
+def octets_of(head: bytes, blob: str) -> int:
+    """RFC822.SIZE of a content as it lies, sealed or not; no key is needed."""
+    octets = int(blob.rpartition(":")[2])
+    if blob.startswith("f") and blob.partition(":")[0].endswith(SUFFIX):
+        octets = message_octets(octets)
+    return octets + len(head) - (CELL_OCTETS if head.startswith(CELL) else 0)
 
 
 def sealed_content(content: Content, cipher: Cipher, blobs: BlobStore) -> Content:

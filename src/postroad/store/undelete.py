@@ -17,6 +17,7 @@ import msgspec
 from postroad.database.contract import Database, Operation, Row, Transaction
 from postroad.mail.errors import Fault, StateError
 from postroad.store import names, tree
+from postroad.store.keys import CELL, Keys
 from postroad.store.moving import DELETED, PICKED, insert_picked, picked_uids, sums_of_picked
 from postroad.store.quota import next_modseq
 
@@ -113,12 +114,16 @@ def removed_mailboxes(database: Database, account: int, since: int = 0) -> list[
     ]
 
 
-def header_of(database: Database, account: int, heap: int) -> bytes:
-    """The header section of a content; empty when it is gone."""
+def header_of(database: Database, account: int, heap: int, keys: Keys | None = None) -> bytes:
+    """The header section of a content; empty when it is gone, or sealed and its key not here."""
     row = database.first(
-        "SELECT header FROM content WHERE heap = ? AND account = ?", (heap, account)
+        "SELECT header, envelope FROM content WHERE heap = ? AND account = ?", (heap, account)
     )
-    return b"" if row is None else bytes(row[0])
+    if row is None:
+        return b""
+    if not row[1].startswith(CELL):
+        return bytes(row[0])
+    return b"" if keys is None else keys.open(row[0], b"header")
 
 
 class Undelete(Operation[Restored], frozen=True, kw_only=True):
