@@ -311,3 +311,16 @@ def test_data_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert caught.value.fault is Fault.CONFLICT
     with pytest.raises(StateError, match="newer"):
         LocalDatabase.open(tmp_path)
+
+
+def test_a_stopped_database_is_one_file(tmp_path: Path) -> None:
+    """Whoever copies the file of a stopped server has everything, though readers were open."""
+
+    async def main() -> None:
+        database = LocalDatabase.open(tmp_path)
+        database.first("SELECT 1 FROM account")
+        await database.close()
+
+    asyncio.run(main())
+    wal = tmp_path / "postroad.db-wal"
+    assert not wal.exists() or wal.stat().st_size == 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from postroad.admin.books import Books
+from postroad.directory.leaving import clear_leaving
 from postroad.directory.operations import (
     AddAccount,
     AddAlias,
@@ -194,6 +195,7 @@ async def remove_account(books: Books, address: str) -> tuple[Account, int]:
     """With all its mail; returns how many messages went. Raises: StateError."""
     account = find_account(books, address)
     (messages,) = await books.database.submit(RemoveAccount(account=account.account))
+    await clear_leaving(books.database)
     return account, messages
 
 

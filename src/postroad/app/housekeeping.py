@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from postroad.database.backfill import finish
 from postroad.database.local import LocalDatabase
 from postroad.database.snapshots import prune
+from postroad.directory.leaving import clear_leaving
 from postroad.mail.errors import StateError, Unavailable
 from postroad.queue.sweep import sweep
 from postroad.store.removed import forget_removed
@@ -56,6 +57,7 @@ async def keep_house(
             now = datetime.now(UTC)
             await asyncio.to_thread(prune, database.data_dir, now.timestamp())
             before = int((now - timedelta(days=keep_removed_days())).timestamp())
+            await clear_leaving(database, pause_s=FORGET_PAUSE_S)
             removed = await forget_removed(database, before, pause_s=FORGET_PAUSE_S)
             found = await sweep(database, database.data_dir, now)
             if found.rows or removed or found.octets or found.drafts:

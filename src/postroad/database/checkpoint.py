@@ -79,6 +79,14 @@ class Checkpointer:
                     continue  # busy or a full disk: the WAL keeps everything, try again later
         self._connection.close()
 
+    def finish(self) -> None:
+        """At the end, on the writer's connection: a stopped server's data is one file."""
+        self._writer.set_busy_timeout(RESTART_TIMEOUT_MS)
+        try:
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error:
+            return  # somebody still reads: the WAL has it, and the next start copies it
+
     def close(self) -> None:
         self._stopping = True
         self._wake.set()

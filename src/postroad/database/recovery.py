@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 
+from postroad.database import acknowledged
 from postroad.database.contract import Notice, Topic, Transaction
 from postroad.database.packs import Damaged, check_blob
 from postroad.database.transaction import WriteTransaction
@@ -36,6 +37,8 @@ class Recovered:
     """(account, mailbox, UID)"""
     queued: list[str] = field(default_factory=list)
     checked: int = 0
+    missing: int = 0
+    """Contents that were answered before and are not in the database any more."""
 
 
 def _newest(connection: apsw.Connection) -> Mark:
@@ -51,8 +54,9 @@ def _two_numbers(connection: apsw.Connection, sql: str) -> tuple[int, int]:
 class Marks:
     """Keeps `durable` a group behind, at the cost of one page that is hot anyway."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, data_dir: Path) -> None:
         self._connection = connection
+        self._acknowledged = acknowledged.Acknowledged(data_dir)
         self._written = _two_numbers(connection, _DURABLE)
         self._known: Mark = self._written
         self._writing: Mark = self._written
@@ -76,6 +80,7 @@ class Marks:
                 self._known = _newest(self._connection)
             except apsw.Error:
                 return  # the mark stays behind: the next start looks at more
+            self._acknowledged.write(self._known[0])
 
     def stop(self) -> None:
         """Rows without octets could not be removed: the mark must not pass them."""
@@ -89,6 +94,7 @@ class Marks:
 
     def write_at_close(self) -> None:
         """So that the next start has nothing to look at."""
+        self._acknowledged.close()
         if self._known != self._written:
             try:
                 self._connection.execute("UPDATE durable SET content = ?, queued = ?", self._known)
@@ -125,13 +131,16 @@ def _remove_content(tx: Transaction, account: int, heap: int) -> Iterable[tuple[
         )
     )
     for mailbox, uid, flags, size in rows:
-        ((modseq,),) = tx.execute(
+        taken = tx.first(
             "UPDATE counter SET modseq = modseq + 1, octets = octets - ?, messages = messages - 1"
             " WHERE account = ? RETURNING modseq",
             (size, account),
         )
         key = (account, mailbox, uid)
         tx.execute("DELETE FROM message WHERE account = ? AND mailbox = ? AND uid = ?", key)
+        if taken is None:
+            continue  # the account has gone meanwhile
+        modseq = taken[0]
         tx.execute(
             "INSERT INTO expunged VALUES (?, ?, ?, ?, ?)", (account, mailbox, modseq, uid, uid)
         )
@@ -167,11 +176,21 @@ def _forget_removed(tx: Transaction, account: int, heap: int) -> None:
         )
 
 
+def _note_missing(connection: apsw.Connection, data_dir: Path) -> int:
+    """How many contents were answered and are gone; noted for `postroad verify`."""
+    found = acknowledged.missing(data_dir, _newest(connection)[0])
+    if found is None:
+        return 0
+    acknowledged.note_missing(data_dir, *found)
+    return found[1] - found[0] + 1
+
+
 def recover(connection: apsw.Connection, data_dir: Path) -> Recovered:
     """At start, before anything is answered: looks at what may lack its octets.
 
     Raises: OSError when a pack that is there cannot be read: better no start than lost mail.
     """
+    lacking = _note_missing(connection, data_dir)
     content, queued = _two_numbers(connection, _DURABLE)
     blobs: set[str] = set()
     for table, column, after in (("content", "heap", content), ("queue_message", "number", queued)):
@@ -188,4 +207,4 @@ def recover(connection: apsw.Connection, data_dir: Path) -> Recovered:
     found = remove_lost(tx, (content, queued), lost)
     connection.execute("UPDATE durable SET content = ?, queued = ?", _newest(connection))
     connection.execute("COMMIT")
-    return Recovered(found.messages, found.queued, len(blobs))
+    return Recovered(found.messages, found.queued, len(blobs), lacking)

@@ -44,6 +44,14 @@ ACCOUNT_TABLES = (
     "account",
 )
 """Every table of user data: what goes when an account goes."""
+LATER_TABLES = {
+    "message": "mailbox, uid",
+    "removed": "removed_at, mailbox, uid",
+    "shared": "heap",
+    "search_block": "section, block",
+}
+"""Of those, the great ones, with the rest of their keys: they go in steps, and with messages go
+their contents. What is not named here goes at once."""
 MAILBOX_TABLES = ("message", "expunged", "keyword", "mailbox") + (
     "access",
     "seen",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import apsw
 
+from postroad.database import acknowledged
 from postroad.database.connection import DATABASE_NAME, PAGE_OCTETS
 from postroad.database.packs import sync_directory
 from postroad.mail.errors import Fault, StateError, Unavailable
@@ -160,6 +161,7 @@ def roll_back(data_dir: Path) -> RolledBack:
     kept.hardlink_to(database)
     sync_directory(kept.parent)
     fresh.rename(database)
+    acknowledged.forget(data_dir)
     sync_directory(data_dir)
     return RolledBack(version=before.version, kept=kept, lost=now.contents - before.contents)
 

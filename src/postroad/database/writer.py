@@ -137,7 +137,7 @@ class Writer:
         self._doubtful: dict[int, int] = {}
         """Packs of which a sync failed, and up to where: the kernel may have dropped what it could
         not write and calls it clean, so a later sync that succeeds says nothing about it."""
-        self._marks = recovery.Marks(connection)
+        self._marks = recovery.Marks(connection, data_dir)
         self._checkpointer = Checkpointer(data_dir, connection)
         self._thread = Threads(1, "postroad-writer")
         self._sync_threads = Threads(SYNC_THREADS, "postroad-sync")
@@ -164,6 +164,7 @@ class Writer:
         self._thread.close()
         self._sync_threads.close()
         self._checkpointer.close()
+        self._checkpointer.finish()
         self._packs.close()
         self._connection.close()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from postroad.database.contract import Notice, Operation, Topic, Transaction
-from postroad.database.schema import ACCOUNT_TABLES, GUEST_ROWS
+from postroad.database.schema import ACCOUNT_TABLES, GUEST_ROWS, LATER_TABLES
+from postroad.directory.leaving import ClearAccount as ClearAccount
+from postroad.directory.leaving import clear_step
 from postroad.mail.errors import Fault, StateError
 
 FIRST_MAILBOXES = (
@@ -97,7 +99,11 @@ class AddAccount(Operation[None], frozen=True, kw_only=True):
         account = self.account
         if not 0 < account < 1 << 62:
             raise StateError(Fault.CANNOT, "an account id is a positive number")
-        if tx.first("SELECT 1 FROM account WHERE account = ?", (account,)) is not None:
+        if tx.first(
+            "SELECT 1 FROM account WHERE account = ?1"
+            " UNION ALL SELECT 1 FROM leaving WHERE account = ?1",
+            (account,),
+        ):
             raise StateError(Fault.CONFLICT, "this account id is taken: choose another")
         tx.execute(
             "INSERT INTO account VALUES (?, ?, ?, ?, ?)",
@@ -163,7 +169,10 @@ class AddVerifier(Operation[None], frozen=True, kw_only=True):
 
 
 class RemoveAccount(Operation[int], frozen=True, kw_only=True):
-    """Removes the account with all its mail; returns how many messages went."""
+    """Removes the account; returns how many messages it had.
+
+    Of a large one messages go later (`directory.leaving`), but nobody can reach them any more.
+    """
 
     Result: ClassVar[type] = int
     account: int
@@ -185,15 +194,19 @@ class RemoveAccount(Operation[int], frozen=True, kw_only=True):
             "UPDATE account_key SET wrapped = zeroblob(length(wrapped)) WHERE account = ?",
             (self.account,),
         )
-        messages = 0
+        messages = tx.first("SELECT count(*) FROM message WHERE account = ?", (self.account,))
+        assert messages is not None
+        tx.execute("INSERT INTO leaving VALUES (?)", (self.account,))
         for table in ACCOUNT_TABLES:
-            tx.execute(f"DELETE FROM {table} WHERE account = ?", (self.account,))
-            if table == "message":
-                messages = tx.changes()
+            if table not in LATER_TABLES and table != "content":
+                tx.execute(f"DELETE FROM {table} WHERE account = ?", (self.account,))
+        for _ in LATER_TABLES:
+            if not clear_step(tx, self.account):
+                break
         for sql in GUEST_ROWS:
             tx.execute(sql, (self.account,))
         tx.notify(Notice(Topic.ACCOUNT, self.account))
-        return messages
+        return int(messages[0])
 
 
 class AddAlias(Operation[None], frozen=True, kw_only=True):

@@ -36,3 +36,6 @@ CREATE TABLE removed_mailbox (
     name TEXT NOT NULL, special_use TEXT NOT NULL, subscribed INTEGER NOT NULL,
     PRIMARY KEY (account, mailbox)
 ) WITHOUT ROWID;
+
+-- Accounts that were removed and whose mail is still being cleared away (directory.leaving).
+CREATE TABLE leaving (account INTEGER PRIMARY KEY);
