@@ -46,6 +46,60 @@ def test_what_is_written_is_read_whatever_rests_in_between(writes: list[bytes | 
     run(main())
 
 
+def test_a_quiet_connection_gives_its_memory_back_and_goes_on() -> None:
+    """What comes after the rest refers to what came before it."""
+
+    async def main() -> None:
+        ours, theirs = pipe()
+        stream = DeflateStream(theirs)
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        text = b"".join(b"a%d UID FETCH %d (FLAGS)\r\n" % (n, n * n) for n in range(4000))
+        for start in range(0, len(text), 997):
+            piece = text[start : start + 997]
+            await ours.write(packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH))
+            assert await read_all(stream, len(piece)) == piece
+            stream.rest()
+            assert stream._decompressor is None
+            assert stream._compressor is None
+            assert len(stream._asleep) < deflate.HISTORY_OCTETS // 3
+        # in the midst of a block nothing can be given back
+        packed = packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH)
+        await ours.write(packed[:500])
+        first = await stream.read(5)
+        stream.rest()
+        assert stream._decompressor is not None
+        await ours.write(packed[500:])
+        assert first + await read_all(stream, len(text) - len(first)) == text
+
+    run(main())
+
+
+def test_rest_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(deflate, "REST_AFTER_S", 0.02)
+        ours, theirs = pipe()
+        one, other = DeflateStream(ours), DeflateStream(theirs)
+        await one.write(b"abc")
+        assert await other.read(5) == b"abc"
+        assert one._compressor is not None
+        reader = asyncio.ensure_future(other.read(5))
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if one._compressor is None and other._decompressor is None:
+                break
+        assert one._compressor is None
+        assert other._decompressor is None
+        assert one._timer is None
+        await one.write(b"abcabc")
+        assert await reader == b"abcabc"
+        await one.close()
+        await other.close()
+        assert one._timer is None
+        assert other._timer is None
+
+    run(main())
+
+
 def test_any_deflate_of_the_peer_is_read() -> None:
     """Full window, best compression, any packets: what other programs send."""
 

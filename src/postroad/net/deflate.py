@@ -2,7 +2,8 @@
 
 What a write gets is flushed with it, so the peer can read all of it. A raw DEFLATE stream has no
 head and no memory beyond its window: after a flush any compressor may go on where the last one
-stopped. Hence an idle connection keeps none (`rest`), and its window is small.
+stopped, and any decompressor that is shown the last 32 KB. Hence a connection that is quiet keeps
+neither (`rest`).
 
 Peers are hostile: one octet may stand for a thousand, so what a read returns is bounded, and what
 is left waits compressed.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from asyncio import TimerHandle
 from collections.abc import Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING
@@ -25,6 +27,10 @@ LEVEL = 4
 WINDOW_BITS = 13
 MEMORY_LEVEL = 6
 """With the window: 64 KB while a connection is busy, nothing while it rests."""
+HISTORY_OCTETS = 32 << 10
+"""How far back a peer's compressor may refer (RFC 1951 §2)."""
+REST_AFTER_S = 5.0
+"""Of quiet, give or take as much: an idle connection is told so, a busy one does not begin anew."""
 PIECE_OCTETS = 32 << 10
 """Compressed between two looks at the loop: 0.3 ms."""
 _FLUSHED = b"\x00\x00\xff\xff"
@@ -34,16 +40,36 @@ _FLUSHED = b"\x00\x00\xff\xff"
 class DeflateStream:
     """Owns neither end: `inner` is closed by whoever opened it, or through this."""
 
-    __slots__ = ("_compressor", "_decompressor", "_pending", "_served", "inner")
+    __slots__ = (
+        "_asleep",
+        "_compressor",
+        "_decompressor",
+        "_heard",
+        "_is_aligned",
+        "_pending",
+        "_served",
+        "_timer",
+        "_used",
+        "inner",
+    )
 
     def __init__(self, inner: Stream) -> None:
         self.inner = inner
         self._compressor: zlib._Compress | None = None
-        self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._decompressor: zlib._Decompress | None = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._heard = b""
+        """What the peer may still refer to: the last of what it has sent, decompressed."""
+        self._asleep = b""
+        """The same, compressed, while there is no decompressor."""
+        self._is_aligned = False
+        """All that has come ends with a flush: any decompressor that knows `_heard` can go on."""
         self._pending = b""
         """Arrived, not decompressed."""
         self._served = 0
         """Octets given out since the loop had its turn."""
+        self._used = False
+        """Something was read or written since the timer last looked."""
+        self._timer: TimerHandle | None = None
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -70,26 +96,31 @@ class DeflateStream:
                     await self._be_fair(len(octets))
                     return octets
                 continue
-            if self._decompressor.eof:
+            if self._decompressor is not None and self._decompressor.eof:
                 raise Disconnected("the compressed stream has ended")
             self._served = 0
             self._pending = await self.inner.read(max(0.0, deadline - loop.time()))
+            self._use()
             if not self._pending:
                 return b""
 
     def _inflate(self) -> bytes:
         """Some of what is pending. Raises: Disconnected when it is not DEFLATE."""
-        if self._decompressor.eof:
+        decompressor = self._decompressor or self._wake()
+        if decompressor.eof:
             raise Disconnected("the compressed stream has ended")
-        end = self._pending.find(_FLUSHED) + len(_FLUSHED)
+        pending = self._pending
+        end = pending.find(_FLUSHED) + len(_FLUSHED)
         if end < len(_FLUSHED):
-            end = len(self._pending)
+            end = len(pending)
         try:
-            octets = self._decompressor.decompress(self._pending[:end], READ_OCTETS_MAX)
+            octets = decompressor.decompress(pending[:end], READ_OCTETS_MAX)
         except zlib.error as error:
             raise Disconnected("what came is not compressed") from error
-        left = self._decompressor.unconsumed_tail or self._decompressor.unused_data
-        self._pending = left + self._pending[end:]
+        left = decompressor.unconsumed_tail or decompressor.unused_data
+        self._is_aligned = not left and pending.endswith(_FLUSHED, 0, end)
+        self._pending = left + pending[end:]
+        self._heard = (self._heard + octets)[-HISTORY_OCTETS:]
         return octets
 
     async def _be_fair(self, octets: int) -> None:
@@ -105,6 +136,7 @@ class DeflateStream:
         plain = octets if isinstance(octets, bytes) else b"".join(octets)
         if not plain:
             return
+        self._use()
         compressor = self._compressor
         if compressor is None:
             compressor = self._compressor = zlib.compressobj(
@@ -118,9 +150,36 @@ class DeflateStream:
         out.append(compressor.flush(zlib.Z_SYNC_FLUSH))
         await self.inner.write(b"".join(out), timeout_s)
 
+    # -- resting ------------------------------------------------------------------------------
+
+    def _use(self) -> None:
+        self._used = True
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(REST_AFTER_S, self._look)
+
+    def _look(self) -> None:
+        """On the timer, which goes with what it would free."""
+        self._timer = None
+        if self._used:
+            self._used = False
+            self._timer = asyncio.get_running_loop().call_later(REST_AFTER_S, self._look)
+        else:
+            self.rest()
+
     def rest(self) -> None:
-        """The connection will be quiet: the compressor's memory is given back."""
+        """The connection is quiet: 100 KB are given back, until the next octet."""
         self._compressor = None
+        decompressor = self._decompressor
+        if decompressor is None or decompressor.eof or self._pending or not self._is_aligned:
+            return
+        self._asleep = zlib.compress(self._heard, 1)
+        self._heard = b""
+        self._decompressor = None
+
+    def _wake(self) -> zlib._Decompress:
+        self._heard, self._asleep = zlib.decompress(self._asleep), b""
+        self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS, zdict=self._heard)
+        return self._decompressor
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -130,8 +189,14 @@ class DeflateStream:
         All that was written is flushed, hence the peer has it (RFC 8437 §4.1).
         """
         self._compressor = None
+        self._cancel()
         pending, self._pending = self._pending, b""
         return pending
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def start_tls_server(self, context: SSLContext, timeout_s: float = 30.0) -> None:
         raise AssertionError("TLS begins before compression")
@@ -148,9 +213,11 @@ class DeflateStream:
         return self.inner.peer_certificate()
 
     async def close(self) -> None:
+        self._cancel()
         await self.inner.close()
 
     def abort(self) -> None:
+        self._cancel()
         self.inner.abort()
 
 
