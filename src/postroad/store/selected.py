@@ -30,6 +30,8 @@ RUNS_MAX = 50_000
 LARGE = 20_000
 """Messages from which on it is worth while to look at what is missing instead of what is there."""
 CHANGED_PAGE = 5000
+STRETCH = 20_000
+"""Numbers that are made without a chance for other threads."""
 SHORT_RUN = 16
 """Numbers of a range that is asked for by its members, together with others."""
 
@@ -329,10 +331,8 @@ def _complement(gone: UIDSet, last: int) -> array[int]:
     """1 to `last` without what is gone."""
     found = array("I")
     at = 1
-    for low, high in gone.ranges:
-        if low > last:
-            break
-        found.extend(range(at, low))
+    for low, high in (*gone.ranges, (last + 1, last + 1)):
+        for start in range(at, min(low, last + 1), STRETCH):
+            found.extend(range(start, min(start + STRETCH, low, last + 1)))
         at = high + 1
-    found.extend(range(at, last + 1))
     return found

@@ -109,7 +109,8 @@ async def _tell(
     surprising, changed = await known.compare(uids, frozenset(stored.modseqs))
     await _fetch(session, view, command, UIDSet.of(surprising), items)
     if session.condstore:  # even .SILENT tells the new mod-sequence (RFC 7162 §3.1.3)
-        silent = without(UIDSet.of(changed), UIDSet.of(surprising))
+        heard = uids if command.unchangedsince >= 0 else UIDSet.of(changed)
+        silent = without(heard, UIDSet.of(surprising))
         await _fetch(session, view, command, silent, (Item.UID, Item.MODSEQ))
 
 
