@@ -104,7 +104,7 @@ class Upload:
         """
         self._place = place
         self._answer = unwilling
-        if place is not None:
+        if place is not None and unwilling is None:
             self._room = _room(self._session.site.store.quota(place.account), credit)
         session = self._session
         while True:

@@ -101,4 +101,4 @@ async def read(store: Store, extent: Extent) -> AsyncIterator[bytes]:
 
 def told(url: bytes) -> bytes:
     """A URL as a response code can hold it (RFC 4469 §5, url-resp-text)."""
-    return _UNTELLABLE.sub(lambda match: b"%%%02X" % match[0][0], url[:URL_OCTETS_MAX])
+    return _UNTELLABLE.sub(lambda match: b"%%%02X" % match[0][0], url[:URL_OCTETS_MAX]) or b'""'
