@@ -21,6 +21,7 @@ COMMANDS = {
     "message": "What became of a message.",
     "config": "The configuration file.",
     "packs": "The files that hold the octets of messages.",
+    "index": "The search index: how much of the mail is in it; building it anew.",
     "verify": "Check every checksum and reference of the stored mail.",
     "database": "The tables: their version, copies from before upgrades, the way back.",
     "lab": "A simulated internet with two domains, to try things out.",
