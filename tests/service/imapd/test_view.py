@@ -17,7 +17,9 @@ from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap.sequence import SequenceSet
 from postroad.service.imapd import IMAPService
-from postroad.service.imapd.view import Manner, View
+from postroad.service.imapd.fetch import part_of, without
+from postroad.service.imapd.resync import matched
+from postroad.service.imapd.view import Manner, View, meet
 from postroad.store.selected import UID_MAX, News
 from postroad.store.values import Mailbox, MessageRow
 from support.imap import Client
@@ -153,6 +155,58 @@ def test_numbers_of_rows(uids: list[int], data: st.DataObject) -> None:
     view = make_view(uids)
     some = sorted(data.draw(st.sets(st.sampled_from(uids)))) if uids else []
     assert list(view.seqs([row(uid, 1) for uid in some])) == [uids.index(uid) + 1 for uid in some]
+
+
+@given(_uids, _pairs, st.integers(1, 12), st.integers(1, 12), st.booleans())
+def test_places_of_a_set(
+    uids: list[int], pairs: list[tuple[int, int]], one: int, two: int, last: bool
+) -> None:
+    """RFC 9394 §3.3."""
+    view = make_view(uids)
+    wanted = view.uids_of(SequenceSet(tuple(pairs)), uid=True)
+    low, high = min(one, two), max(one, two)
+    found = part_of(view, wanted, (-low, -high) if last else (low, high))
+    there = [uid for uid in uids if uid in wanted]
+    expected = there[::-1][low - 1 : high][::-1] if last else there[low - 1 : high]
+    assert [uid for uid in uids if uid in found] == expected
+
+
+_sets = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=6).map(
+    UIDSet.of_ranges
+)
+
+
+@given(_sets, _sets)
+def test_sets_meet_and_part(one: UIDSet, other: UIDSet) -> None:
+    assert list(UIDSet(tuple(meet(one, other)))) == sorted(set(one) & set(other))
+    assert list(without(one, other)) == sorted(set(one) - set(other))
+    assert without(one, None) == one
+
+
+@given(_uids, st.lists(st.tuples(st.integers(1, 30), st.integers(1, 70)), min_size=1, max_size=8))
+def test_match_data_finds_the_highest_pair_that_fits(
+    uids: list[int], pairs: list[tuple[int, int]]
+) -> None:
+    """RFC 7162 §3.2.5.2."""
+    view = make_view(uids)
+    numbers = sorted({number for number, _ in pairs})
+    theirs = sorted({uid for _, uid in pairs})
+    count = min(len(numbers), len(theirs))
+    numbers, theirs = numbers[:count], theirs[:count]
+    fits = [
+        uid for number, uid in zip(numbers, theirs, strict=True)
+        if number <= len(uids) and uids[number - 1] == uid
+    ]  # fmt: skip
+    given_numbers, given_uids = (
+        SequenceSet.parse(str(UIDSet.of(some)).encode()) for some in (numbers, theirs)
+    )
+    assert matched(view, given_numbers, given_uids) == max(fits, default=0)
+
+
+def test_match_data_of_a_hostile_client_ends_soon() -> None:
+    view = make_view(list(range(2, 60_000)))
+    everything = SequenceSet(((1, 0xFFFF_FFFF),))
+    assert matched(view, everything, everything) == 0
 
 
 def test_a_change_of_ones_own_is_no_news() -> None:
