@@ -14,10 +14,11 @@ from postroad.database.packs import DICTIONARY, RAW, ZSTD, PackRef, parse_ref
 from postroad.mail.errors import Unavailable
 from postroad.store import dictionary, training
 from postroad.store.blobs import BlobStore
-from postroad.store.dictionary import FOLDER, listed, path_of, train
+from postroad.store.dictionary import FOLDER, Dictionaries, listed, path_of, train
 from postroad.store.records import DICTIONARY_OCTETS_MAX
+from postroad.store.repair import repair
 from postroad.store.verify import verify
-from support.state import opened
+from support.state import BOB, NOW, opened
 
 WORDS = [f"word{number}" for number in range(400)]
 
@@ -172,6 +173,29 @@ def test_verify_looks_into_records_with_a_dictionary(tmp_path: Path) -> None:
     ((number, id),) = listed(tmp_path / FOLDER)
     path_of(tmp_path / FOLDER, number, id).unlink()
     assert ["dictionary" in finding.text for finding in verify(tmp_path)] == [True]
+
+
+def test_repair_takes_nothing_out_for_want_of_a_dictionary(tmp_path: Path) -> None:
+    """The records are whole: the file need only be put back."""
+
+    async def run(check: bool) -> None:
+        async with opened("local", tmp_path) as state:
+            if not check:
+                await state.append(letters(1, seed=9)[0])
+            box = state.store.mailbox(BOB, "INBOX")
+            assert box is not None and box.messages == 1
+
+    trained(tmp_path)
+    asyncio.run(run(False))
+    ((number, id),) = listed(tmp_path / FOLDER)
+    path = path_of(tmp_path / FOLDER, number, id)
+    whole = path.read_bytes()
+    for octets in (None, whole[:-1], whole[:50] + b"?" + whole[51:]):
+        path.unlink() if octets is None else path.write_bytes(octets)
+        made = repair(tmp_path, NOW)
+        assert not made.taken and [Dictionaries.is_at_fault(item.text) for item in made.left]
+    path.write_bytes(whole)
+    asyncio.run(run(True))
 
 
 @pytest.mark.skipif("POSTROAD_SHARED" not in os.environ, reason="POSTROAD_SHARED is not set")

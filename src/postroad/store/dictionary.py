@@ -38,6 +38,8 @@ LOOK_EVERY = 512
 """Records written between two looks at the folder: a look costs 2 us."""
 GAIN_MIN = 1.1
 """A dictionary that saves less than a tenth on messages it has not seen is not taken into use."""
+FAULT = "the dictionary "
+"""How every text begins that says what is wrong with one."""
 _NAME = re.compile(r"(\d{4,9})-([0-9a-f]{8})\.dict")
 
 
@@ -84,13 +86,19 @@ class Dictionaries:
         for number, id in reversed(listed(self.folder)):
             try:
                 self._newest = self._load(number, id)
-            except (Damaged, OSError):
+            except Damaged:
                 continue
             break
         self._seen = changed
 
+    @staticmethod
+    def is_at_fault(fault: str) -> bool:
+        """Whether a fault is of a dictionary, not of the record that needs it: the file put back,
+        the record can be read."""
+        return fault.startswith(FAULT)
+
     def find(self, id: int) -> zstd.ZstdDict:
-        """Raises: Damaged when it is missing or has changed, OSError."""
+        """Raises: Damaged when it is missing, has changed or cannot be read."""
         found = self._known.get(id)
         if found is not None:
             return found
@@ -98,7 +106,7 @@ class Dictionaries:
             for number, other in listed(self.folder):
                 if other == id:
                     return self._load(number, id)
-        raise Damaged(f"the dictionary {id:08x} is not in {self.folder}")
+        raise Damaged(f"{FAULT}{id:08x} is not in {self.folder}")
 
     def _load(self, number: int, id: int) -> zstd.ZstdDict:
         found = self._known.get(id)
@@ -122,17 +130,20 @@ def listed(folder: Path) -> list[tuple[int, int]]:
 
 
 def load(folder: Path, number: int, id: int) -> zstd.ZstdDict:
-    """Raises: Damaged, OSError."""
-    octets = path_of(folder, number, id).read_bytes()
+    """Raises: Damaged."""
+    try:
+        octets = path_of(folder, number, id).read_bytes()
+    except OSError as error:
+        raise Damaged(f"{FAULT}{id:08x}: {error}") from error
     kept = octets[36:]
     if octets[:4] != MAGIC or hashlib.sha256(kept).digest() != octets[4:36]:
-        raise Damaged(f"the dictionary {id:08x} has changed")
+        raise Damaged(f"{FAULT}{id:08x} has changed")
     try:
         found = zstd.ZstdDict(kept)
     except (ValueError, zstd.ZstdError) as error:
-        raise Damaged(f"the dictionary {id:08x}: {error}") from error
+        raise Damaged(f"{FAULT}{id:08x}: {error}") from error
     if found.dict_id != id:
-        raise Damaged(f"the dictionary {id:08x} says that it is {found.dict_id:08x}")
+        raise Damaged(f"{FAULT}{id:08x} says that it is {found.dict_id:08x}")
     return found
 
 

@@ -43,6 +43,7 @@ from postroad.mail.errors import Unavailable
 from postroad.store import mending
 from postroad.store.blobs import BlobStore
 from postroad.store.checks import Finding, Progress
+from postroad.store.dictionary import Dictionaries
 from postroad.store.quota import next_modseq
 from postroad.store.verify import blob_fault, damaged_blobs, verify
 
@@ -257,6 +258,8 @@ def _mend_blobs(
     finally:
         reader.close()
     for place, blob, _, fault in damaged:
+        if Dictionaries.is_at_fault(fault):
+            continue  # its record is whole: it waits for the dictionary to be put back
         yield from _mend_blob(tx, blobs, data_dir, place, blob, fault, made)
 
 
