@@ -9,8 +9,10 @@ Source: RFC 3501 §6.4.4, RFC 5032 §3, RFC 6203 §3-5 (FUZZY), RFC 7162 §3.1.5
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TypeAlias
 
 from postroad.mail.flags import Flag
@@ -22,7 +24,7 @@ from postroad.service.imapd import objectid
 from postroad.service.imapd.personal import digest_as_read
 from postroad.service.imapd.spans import span_of
 from postroad.service.imapd.textual import Texts, needle_of, written_on
-from postroad.service.imapd.turns import turn
+from postroad.service.imapd.turns import apart, turn
 from postroad.service.imapd.view import View
 from postroad.store.contract import Store
 from postroad.store.keywords import unpack
@@ -72,9 +74,9 @@ class Finder:
         view = self._view
         await view.number()
         self._everything = view.uids
-        if view.vanished is not None:
-            gone = view.vanished
-            self._everything = [uid for uid in view.uids if uid not in gone]
+        if (gone := view.vanished) is not None:
+            uids = view.uids
+            self._everything = await apart(lambda: _without(uids, gone), len(uids))
         return await self._match(key, self._everything if among is None else among)
 
     def resolve(self, key: Key) -> Key:
@@ -104,13 +106,13 @@ class Finder:
             case keys.Or():
                 return await self._any(list(_flat(key)), among)
             case keys.Not():
-                found = set(await self._match(key.key, among))
-                return [uid for uid in among if uid not in found]
+                found = await self._match(key.key, among)
+                return await apart(lambda: _without(among, set(found)), len(among))
             case keys.InSet():
-                return _cut(among, self._uids(key))
+                members = self._uids(key)
+                return await apart(lambda: _cut(among, members), len(among))
             case keys.IsRecent():
-                first = self._view.first_recent
-                return [uid for uid in among if uid >= first]
+                return among[bisect_left(among, self._view.first_recent) :]
             case keys.ChangedSince(modseq):
                 return await self._changed_since(modseq, among)
             case keys.Sent():
@@ -154,9 +156,9 @@ class Finder:
                 more = await self._match(_either(group), among)
             if more:
                 found += more
-                matched = set(more)
-                among = [uid for uid in among if uid not in matched]
-        found.sort()
+                before, matched = among, set(more)
+                among = await apart(partial(_without, before, matched), len(before))
+        await apart(found.sort, len(found))
         return found
 
     # -- without reading, or by columns -------------------------------------------------------
@@ -196,13 +198,9 @@ class Finder:
         found = await asyncio.to_thread(
             self._store.between, view.account, view.mailbox, column, (low, high), bounds
         )
-        if among is self._everything:
+        if among is self._everything and self._view.vanished is None:
             return found
-        if len(found) > len(among):
-            counts = set(found)
-            return [uid for uid in among if uid in counts]
-        counts = set(among)
-        return [uid for uid in found if uid in counts]
+        return await apart(lambda: _both(found, among), len(found) + len(among))
 
     async def _sent(self, key: keys.Sent, among: Sequence[int]) -> Sequence[int]:
         """By the Date: field's own day. The moment decides, but for dates near the day's ends:
@@ -217,15 +215,12 @@ class Finder:
                 sure, near = (start + ZONE_S_MAX, _LATEST), start + ZONE_S_MAX
         certain = await self._between("sent", *sure, among)
         perhaps = await self._between("sent", start - ZONE_S_MAX, near, among)
-        found = set(certain)
-        found.update(
-            await self._rows(
-                Want.SENT | Want.HEADER,
-                lambda row: written_on(row, key),
-                [uid for uid in perhaps if uid not in found],
-            )
+        near_ends = await self._rows(
+            Want.SENT | Want.HEADER,
+            lambda row: written_on(row, key),
+            await apart(lambda: _without(perhaps, set(certain)), len(perhaps)),
         )
-        return [uid for uid in among if uid in found]
+        return await apart(lambda: sorted((*certain, *near_ends)), len(certain) + len(near_ends))
 
     async def _rows(
         self, want: Want, test: Callable[[MessageRow], bool], among: Sequence[int]
@@ -279,12 +274,22 @@ class Finder:
                 return dict.fromkeys(await self._match(key, among), 100)
 
 
+def _without(among: Sequence[int], gone: Container[int]) -> list[int]:
+    return [uid for uid in among if uid not in gone]
+
+
+def _both(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Ascending numbers that are in both."""
+    counts = set(one)
+    return [uid for uid in other if uid in counts]
+
+
 def _cut(among: Sequence[int], wanted: UIDSet) -> Sequence[int]:
     if len(wanted.ranges) == 1:
         [(low, high)] = wanted.ranges
         if low <= among[0] and among[-1] <= high:
             return among
-        return [uid for uid in among if low <= uid <= high]
+        return among[bisect_left(among, low) : bisect_right(among, high)]
     return [uid for uid in among if uid in wanted]
 
 
