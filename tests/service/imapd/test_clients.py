@@ -108,3 +108,22 @@ def test_imapclient(tmp_path: Path) -> None:
             assert b"Postroad" in client.id_({"name": "test"})[0]
 
     run(tmp_path, talk)
+
+
+def test_imapclient_appends_many(tmp_path: Path) -> None:
+    def talk(port: int) -> None:
+        with IMAPClient("127.0.0.1", port=port, ssl=False, timeout=10) as client:
+            client.login("ann@one.example", PASSWORD)
+            moment = datetime(2020, 2, 29, 12, tzinfo=UTC)
+            client.multiappend(
+                "INBOX",
+                [MESSAGE, {"msg": MESSAGE * 20_000, "flags": (b"\\Seen", b"$Work"), "date": moment}],
+            )
+            client.select_folder("INBOX")
+            found = client.fetch([1, 2], ["BODY.PEEK[]", "FLAGS", "INTERNALDATE"])
+            assert found[1][b"BODY[]"] == MESSAGE
+            assert found[2][b"BODY[]"] == MESSAGE * 20_000
+            assert {b"\\Seen", b"$Work"} <= set(found[2][b"FLAGS"])
+            assert found[2][b"INTERNALDATE"].timestamp() == moment.timestamp()
+
+    run(tmp_path, talk)

@@ -79,6 +79,7 @@ KEYS = [
     b'SUBJECT ""',
 ]
 WORDS = [b"a ", b"\r\n", b"{5}\r\n", b"{9+}\r\n", b"APPEND ", b"INBOX ", b"(", b'"']
+WORDS += [b"~{3+}\r\n", b"CATENATE (", b"TEXT ", b"URL ;UID=1", b"UTF8 (", b"REPLACE 1 ", b")"]
 
 
 APART = frozenset((b"LOGOUT", b"IDLE", b"AUTHENTICATE", b"COMPRESS"))
