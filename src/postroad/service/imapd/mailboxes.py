@@ -109,10 +109,15 @@ async def rename(session: Session, command: Rename) -> Answer:
 
 async def subscribe(session: Session, command: Subscribe) -> Answer:
     """The mailbox need not exist any more (RFC 3501 §6.3.6), but it must be a name."""
-    name = command.mailbox
+    names = [command.mailbox]
     if command.subscribed:
-        name = new_name(session, name)
+        names = [new_name(session, command.mailbox)]
+    elif session.utf8:
+        names.append(unicodedata.normalize("NFC", command.mailbox))
     await session.site.database.submit(
-        operations.Subscribe(account=session.user, name=name, subscribed=command.subscribed)
+        *(
+            operations.Subscribe(account=session.user, name=name, subscribed=command.subscribed)
+            for name in dict.fromkeys(names)
+        )
     )
     return Answer("Subscribed" if command.subscribed else "Unsubscribed")
