@@ -16,6 +16,7 @@ from postroad.service.imapd.enable import enable_condstore
 from postroad.service.imapd.matching import Finder
 from postroad.service.imapd.results import Result
 from postroad.service.imapd.session import Answer, Session, no
+from postroad.service.imapd.turns import apart
 from postroad.service.imapd.view import View
 
 EVERYTHING = Returns(frozenset((b"ALL",)))
@@ -110,7 +111,7 @@ async def tell(
             await results.esearch(correlator, view, result, returns, uid=uid, modseq=modseq)
         )
     if b"SAVE" in returns:
-        view.saved = result.saved(returns)
+        view.saved = await apart(lambda: result.saved(returns), len(result.uids))
 
 
 def answer(session: Session, view: View, text: str, *, uid: bool) -> Answer:
