@@ -18,6 +18,7 @@ from postroad.mail.errors import Unavailable
 from postroad.mail.flags import Flag
 from postroad.message.header import Octets
 from postroad.service.imapd import IMAPService, uploading
+from postroad.service.imapd.events import IMAPCommandDeferred
 from postroad.store.drafts import BlobDraft
 from postroad.store.operations import DeleteMailbox
 from postroad.store.quota import SetQuota
@@ -411,6 +412,8 @@ def test_a_failing_disk_is_told_and_the_session_goes_on(
                     % (len(octets), octets)
                 )
             assert answer[-1].startswith(b"NO [UNAVAILABLE]")
+            [deferred] = made.traced(IMAPCommandDeferred)
+            assert deferred.what == "no space left on device"
             assert b"MESSAGES 1" in (await client.ok(b"STATUS INBOX (MESSAGES)"))[0]
             await client.append(octets)
         assert leftovers(tmp_path) == []

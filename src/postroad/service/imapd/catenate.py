@@ -6,18 +6,19 @@ RFC 5550 §5.7.1 (PARTIAL); RFC 4314 §4 (`r` to read).
 
 from __future__ import annotations
 
-from postroad.mail.errors import ProtocolError, Unavailable
+from postroad.mail.errors import ProtocolError
 from postroad.protocol.imap.url import MessageURL, parse_url
 from postroad.service.imapd import places, urls
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session, no
+from postroad.service.imapd.turns import turn
 from postroad.store.contract import Draft
 
 
 async def copy(session: Session, text: bytes, draft: Draft, most: int) -> Answer | None:
     """Adds the octets that the URL means to the draft; most: how many it may still take.
 
-    Returns why not, or None.
+    Returns why not, or None. Raises: Unavailable.
     """
     store = session.site.store
     try:
@@ -39,8 +40,7 @@ async def copy(session: Session, text: bytes, draft: Draft, most: int) -> Answer
             draft.write(octets)
     except ProtocolError as error:
         return no(str(error), b"BADURL " + urls.told(text))
-    except Unavailable:
-        return no("Not now, please try again later", b"UNAVAILABLE")
+    await turn()
     return None
 
 

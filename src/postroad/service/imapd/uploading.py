@@ -29,6 +29,7 @@ from postroad.protocol.imap.events import (
     URLPart,
 )
 from postroad.service.imapd import catenate
+from postroad.service.imapd.events import IMAPCommandDeferred
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Farewell, Session, no
 from postroad.service.imapd.turns import turn
@@ -46,6 +47,8 @@ SUMMARY_OCTETS_MAX = 32 << 20
 into one frame to the store process."""
 TURN_OCTETS = 32 << 10
 """Of small messages scanned between two looks at the loop."""
+MESSAGE_OCTETS = 4 << 10
+"""What a message costs whatever its size, in octets scanned."""
 
 TOO_BIG = no("The message is too big", b"TOOBIG")
 OVER_QUOTA = no("There is no room for it: remove something first", b"OVERQUOTA")
@@ -76,8 +79,9 @@ class Upload:
         self._begun: MessageBegins | None = None
         self._answer: Answer | None = None
         self._binary = False
-        """Some part of the message in hand may hold NUL."""
+        """The literal in hand may hold NUL."""
         self._nul = False
+        """The message in hand does."""
         self._since_turn = self._summaries = self._octets = 0
         self._room = (0.0, 0.0)
         """Octets and messages that the account may still take; the unit of work counts anew."""
@@ -119,7 +123,7 @@ class Upload:
                         self._answer = self._unwilling(event)
                     if self._answer is not None:
                         return self._answer
-                    self._binary = self._binary or event.binary
+                    self._binary = event.binary
                     session.put(session.core.accept_literal())
                 case URLPart():
                     await self._catenate(event.url)
@@ -162,6 +166,13 @@ class Upload:
             self._draft.discard()
             self._draft = None
 
+    def _defer(self, error: Unavailable) -> None:
+        session = self._session
+        session.site.trace(
+            IMAPCommandDeferred(session=session.id, command="Append", what=error.what)
+        )
+        self._fail(no("Not now, please try again later", b"UNAVAILABLE"))
+
     def _write(self, octets: bytes) -> None:
         if self._draft is None:
             return
@@ -172,8 +183,8 @@ class Upload:
                 return
         try:
             self._draft.write(octets)
-        except Unavailable:
-            self._fail(no("Not now, please try again later", b"UNAVAILABLE"))
+        except Unavailable as error:
+            self._defer(error)
 
     async def _catenate(self, url: bytes) -> None:
         """Adds what the URL means."""
@@ -181,7 +192,11 @@ class Upload:
         if draft is None:
             return
         most = self._session.site.message_octets_max - draft.size
-        answer = await catenate.copy(self._session, url, draft, most)
+        try:
+            answer = await catenate.copy(self._session, url, draft, most)
+        except Unavailable as error:
+            self._defer(error)
+            return
         if answer is not None:
             self._fail(answer)
 
@@ -205,8 +220,8 @@ class Upload:
         except Unencodable as error:
             self._fail(no(str(error), b"UNKNOWN-CTE"))
             return
-        except Unavailable:
-            self._fail(no("Not now, please try again later", b"UNAVAILABLE"))
+        except Unavailable as error:
+            self._defer(error)
             return
         date = begun.internal_date
         self.messages.append(
@@ -218,7 +233,7 @@ class Upload:
             )
         )
         self._octets += summary.size
-        self._since_turn += summary.size
+        self._since_turn += summary.size + MESSAGE_OCTETS
         self._draft = None
         if self._since_turn >= TURN_OCTETS:
             self._since_turn = 0
