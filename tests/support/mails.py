@@ -9,7 +9,7 @@ from postroad.message.summary import summarize
 from postroad.store.operations import Append
 from postroad.store.search.building import Builder
 from postroad.store.search.contract import Needle
-from postroad.store.search.text import fields
+from postroad.store.search.text import SearchText, fields
 from postroad.store.values import Appended, Want, content_of
 from support.state import BOB, INBOX, NOW, State
 
@@ -42,15 +42,19 @@ async def build(state: State, account: int = BOB) -> int:
     return builder.messages
 
 
-def read_all(state: State, needle: Needle, mailbox: int = INBOX) -> set[int]:
-    """UIDs of the messages that hold the needle, by reading each of them."""
-    out = set()
+def texts_of(state: State, mailbox: int = INBOX) -> dict[int, SearchText]:
+    """The text of every message, by reading it."""
+    out = {}
     for rows in state.store.messages(BOB, mailbox, ALL, Want.HEADER | Want.OCTETS):
         for row in rows:
             assert row.header is not None and row.structure is not None
-            if fields(row.header, row.structure, state.store.octets(row)).holds(needle):
-                out.add(row.uid)
+            out[row.uid] = fields(row.header, row.structure, state.store.octets(row))
     return out
+
+
+def read_all(state: State, needle: Needle, mailbox: int = INBOX) -> set[int]:
+    """UIDs of the messages that hold the needle, by reading each of them."""
+    return {uid for uid, text in texts_of(state, mailbox).items() if text.holds(needle)}
 
 
 _WORDS = """invoice meeting lunch budget report tomorrow please review attached document project

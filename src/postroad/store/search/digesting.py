@@ -23,8 +23,8 @@ _WANTED = re.compile(
 )
 _FIRST_OCTETS = 4096
 """Of an address list: enough for its first address."""
-KEY_OCTETS_MAX = 512
-"""Of a sort key: subjects and names that differ only behind it sort as equal."""
+KEY_CHARACTERS_MAX = 256
+"""Of what a sort key is made of: subjects and names that differ only behind it sort as equal."""
 REFERENCES_OCTETS_MAX = 65_536
 """Of a References: field that is looked at: some thousand ids."""
 
@@ -56,7 +56,7 @@ def keys_of(header: bytes, sent: int) -> Keys:
     cc, _ = _first_address(found.get(b"cc"))
     return Keys(
         sent,
-        collate(subject)[:KEY_OCTETS_MAX],
+        _key(subject),
         is_reply,
         author,
         to,
@@ -98,4 +98,4 @@ def _first_address(value: bytes | None) -> tuple[bytes, bytes]:
 
 
 def _key(text: str) -> bytes:
-    return collate(text)[:KEY_OCTETS_MAX]
+    return collate(text[:KEY_CHARACTERS_MAX])
