@@ -53,7 +53,8 @@ class Record:
     """What all clients know together. facts: (mailbox, uidvalidity, uid, item) -> its value."""
 
     facts: dict[tuple[bytes, int, int, bytes], object] = field(default_factory=dict)
-    gone: set[tuple[bytes, int, int]] = field(default_factory=set)
+    top: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    """The highest UID of a mailbox that anybody heard to be gone."""
     commands: dict[str, int] = field(default_factory=dict)
 
     def fact(self, key: tuple[bytes, int, int, bytes], value: object) -> None:
@@ -215,14 +216,24 @@ class Client:
                 self.uids.remove(uid)
                 self._left(uid)
             elif not earlier:
-                unknown = [at for at, known in enumerate(self.uids) if not known]
-                if not unknown:
+                at = self._place_of(uid)
+                if at is None:
                     raise self.wrong(f"VANISHED {uid}, which was not there")
-                del self.uids[unknown[0]]
+                del self.uids[at]
                 self._left(uid)
 
+    def _place_of(self, uid: int) -> int | None:
+        """A place whose UID is not known and can be this one: between a lower and a higher.
+        Who hears no numbers knows no places."""
+        if b"UIDONLY" in self.mode:
+            return self.uids.index(0) if 0 in self.uids else None
+        above = next((at for at, known in enumerate(self.uids) if known > uid), len(self.uids))
+        below = max((at for at in range(above) if self.uids[at]), default=-1)
+        return below + 1 if below + 1 < above else None
+
     def _left(self, uid: int) -> None:
-        self.record.gone.add((self.mailbox, self.uidvalidity, uid))
+        box = (self.mailbox, self.uidvalidity)
+        self.record.top[box] = max(self.record.top.get(box, 0), uid)
         self.flags.pop(uid, None)
 
     def _fetched(self, number: int, by_uid: bool, items: list[Value]) -> None:
@@ -478,6 +489,7 @@ class Client:
             message = mail(self.dice.randrange(60))
             flag = self.dice.choice(_FLAGS)
             command += b" (%b) {%d+}\r\n%b" % (flag, len(message), message)
+        top = dict(self.record.top)  # another may hear of the message, and that it went, before us
         out = await self.ask(command)
         found = re.search(rb"APPENDUID (\d+) ([\d:,]+)\]", out[-1])
         if found is not None:
@@ -485,7 +497,7 @@ class Client:
             if len(uids) != count or uids != sorted(uids):
                 raise self.wrong(f"APPENDUID of {count} messages: {uids}")
             for uid in uids:
-                if (mailbox, int(found[1]), uid) in self.record.gone:
+                if uid <= top.get((mailbox, int(found[1])), 0):
                     raise self.wrong(f"UID {uid} is given out again")
 
     async def copy(self) -> None:
