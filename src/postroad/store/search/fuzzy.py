@@ -203,16 +203,16 @@ def ranked(
     pages = Pages(blocks, store, account, mailbox, among)
     text = like.without_marks(fold(query.text))
     words = like.words_of(text)[:WORDS_MAX]
-    finders = [_finders(word) for word in words] or [[_Piece(text)]]
+    finders = [_finders(word) for word in words]
+    if len(words) != 1:
+        finders.append([_Piece(text)])
     lengths: dict[int, int] = {}
     counts = _count(pages, query, finders, lengths)
+    phrase = counts.pop() if len(words) > 1 else _Counts()
     for number, word in enumerate(words):
         mended = counts[number].by_heap or len(word) < like.MISTYPED_MIN or like.is_unspaced(word)
         if not mended:
             counts[number] = _count(pages, query, [_mistyped_finders(word)], {})[0]
-    phrase = _Counts()
-    if len(words) > 1:
-        phrase = _count(pages, query, [[_Piece(text)]], {})[0]
     scores = _scores(counts, lengths, phrase)
     return _by_uid(pages.uids, pages.heaps, scores)
 

@@ -16,8 +16,8 @@ from postroad.store.search.reading import BlockReader
 from postroad.store.search.text import fields, header_fields
 from postroad.store.values import Want
 
-_MARKS = re.compile(rb"\xcc[\x80-\xbf]|\xcd[\x80-\xaf]")
-"""U+0300 to U+036F, the accents that decomposing leaves, in UTF-8."""
+_MARKS = re.compile(rb"[\xcc\xcd][\x80-\xbf]")
+"""U+0300 to U+037F in UTF-8: the accents that decomposing leaves, and a few signs of Greek."""
 _READ_AT_ONCE = 20
 BRIEF_NAMES = frozenset((b"from", b"to", b"cc", b"bcc", b"subject"))
 
@@ -41,16 +41,19 @@ def page_of(heaps: Sequence[int], texts: list[bytes], section: Section) -> Page:
 
 def plain(page: Page, field: bytes | None) -> Page:
     """Without accents, and with nothing but the values of one field when one is named."""
-    has_marks = b"\xcc" in page.octets or b"\xcd" in page.octets
-    if not has_marks and field is None:
+    if field is None and not _has_marks(page.octets):
         return page
     texts = []
     for place in range(len(page.heaps)):
         text = page.octets[page.starts[place] : page.starts[place + 1]]
         if field is not None:
             text = _values(text, field)
-        texts.append(_MARKS.sub(b"", text) if has_marks else text)
+        texts.append(_MARKS.sub(b"", text) if _has_marks(text) else text)
     return page_of(page.heaps, texts, page.section)
+
+
+def _has_marks(text: bytes) -> bool:
+    return b"\xcc" in text or b"\xcd" in text
 
 
 def _values(text: bytes, field: bytes) -> bytes:
