@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from bench.sections import PASSWORD, Ground
 from postroad.lab.process import PostroadServer
 
 BATCH = 200
+INDEX_WAITING_MAX = 200
+"""Fewer wait for the next block to be full; searches read them."""
 
 
 class PostroadSide:
@@ -43,6 +47,17 @@ class PostroadSide:
     def pids(self) -> list[int]:
         assert self.server.process is not None
         return processes.tree(self.server.process.pid)
+
+    def settle(self) -> None:
+        """Waits until the search index has what was filled in, as it has in a running server."""
+        end = time.monotonic() + 900
+        while any(
+            account["waiting"] > INDEX_WAITING_MAX
+            for account in json.loads(self.server.run("index", "status", "--json"))
+        ):
+            if time.monotonic() > end:
+                raise TimeoutError("the search index is not built")
+            time.sleep(1)
 
     def make_cold(self) -> None:
         """The next client is the first since the server's start."""
@@ -87,6 +102,9 @@ class DovecotSide:
     def pids(self) -> list[int]:
         return processes.tree(self.dovecot.pid)
 
+    def settle(self) -> None:
+        """Dovecot of Debian searches without an index of its own."""
+
     def make_cold(self) -> None:
         """Without the cache of what clients asked before; the index of UIDs and flags stays."""
         self.dovecot.stop()
@@ -128,3 +146,4 @@ def fill(side: Side, count: int, mailbox: bytes = b"INBOX") -> None:
     client.run(b"STORE %b +FLAGS.SILENT (\\Seen)" % seen)
     client.run(b"CLOSE")
     client.close()
+    side.settle()
