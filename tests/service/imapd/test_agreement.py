@@ -37,7 +37,11 @@ _MODSEQ = re.compile(rb"MODSEQ \((\d+)\)")
 _HIGHEST = re.compile(rb"\[HIGHESTMODSEQ (\d+)\]")
 _VANISHED = re.compile(rb"\* VANISHED (\(EARLIER\) )?(\S+)\Z")
 
-MANNERS = (b"", b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"QRESYNC UIDONLY", b"IMAP4rev2")
+MANNERS = (
+    b"", b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"QRESYNC UIDONLY", b"IMAP4rev2",
+    b"SELECTED", b"SELECTED QRESYNC", b"SELECTED UIDONLY", b"DELAYED", b"DELAYED CONDSTORE",
+)  # fmt: skip
+"""What a client enables; SELECTED and DELAYED: and asks NOTIFY to tell it at once (RFC 5465)."""
 FLAG_NAMES = ("\\Seen", "\\Flagged", "\\Deleted", "work", "$x")
 
 
@@ -65,11 +69,25 @@ class Ear:
         return b"QRESYNC" in self.manner
 
     @property
+    def is_told_at_once(self) -> bool:
+        return b"SELECTED" in self.manner or b"DELAYED" in self.manner
+
+    @property
+    def uses_numbers(self) -> bool:
+        """Not where the meaning of a number may change at any time (RFC 5465 §5.3)."""
+        return not self.uid_only and b"SELECTED" not in self.manner
+
+    @property
     def known(self) -> list[int]:
         return [uid for uid in self.uids if uid is not None]
 
     async def ask(self, command: bytes) -> list[bytes]:
         return await self.client.ask(command)
+
+    async def listen(self) -> None:
+        """Hears what was told unasked since its last command."""
+        if self.is_told_at_once:
+            self.hear(await self.ask(b"ID NIL"))
 
     def hear(self, responses: list[bytes]) -> None:
         """What one command answered. The client keeps the mod-sequence as RFC 7162 §5 says: the
@@ -193,8 +211,14 @@ class Agreement(RuleBasedStateMachine):
     async def connect(self, manner: bytes) -> Client:
         client = await self.stack.enter_async_context(Client(self.service))
         await client.login()
-        if manner:
-            await client.ok(b"ENABLE " + manner)
+        words = manner.split()
+        told = [word for word in words if word in (b"SELECTED", b"DELAYED")]
+        if enabled := [word for word in words if word not in told]:
+            await client.ok(b"ENABLE " + b" ".join(enabled))
+        if told:
+            whose = b"selected-delayed" if b"DELAYED" in told else b"selected"
+            events = b"(MessageNew (FLAGS) MessageExpunge FlagChange)"
+            await client.ok(b"NOTIFY SET (%b %b)" % (whose, events))
         return client
 
     async def select(self, ear: Ear) -> None:
@@ -255,11 +279,13 @@ class Agreement(RuleBasedStateMachine):
     picks = st.lists(st.integers(0, 20), min_size=1, max_size=4)
 
     def ear(self, index: int) -> Ear:
-        return self.ears[index % len(self.ears)]
+        ear = self.ears[index % len(self.ears)]
+        self.run(ear.listen())
+        return ear
 
     def named(self, ear: Ear, picks: list[int], by_uid: bool) -> tuple[bytes, bytes, list[int]]:
         """(command prefix, set, the UIDs it means); empty when the client knows too little."""
-        if by_uid or ear.uid_only:
+        if by_uid or not ear.uses_numbers:
             uids = sorted({ear.known[pick % len(ear.known)] for pick in picks} if ear.known else ())
             return b"UID ", b",".join(b"%d" % uid for uid in uids), uids
         places = sorted({pick % len(ear.uids) for pick in picks} if ear.uids else ())
@@ -286,6 +312,7 @@ class Agreement(RuleBasedStateMachine):
         if not which:
             return
         flags = frozenset(names)
+        silent = silent and not ear.is_told_at_once  # else news could come before the answer
         command = b"%bSTORE %b %bFLAGS%b (%b)" % (
             prefix, which, mode.encode(), b".SILENT" if silent else b"", " ".join(names).encode(),
         )  # fmt: skip

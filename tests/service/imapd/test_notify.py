@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from postroad.service.imapd import IMAPService, watch
+from postroad.service.imapd import IMAPService, session, watch
 from support.imap import MESSAGE, Client
 from support.sites import make_site
 
@@ -405,3 +405,43 @@ def test_unauthenticate_ends_it(tmp_path: Path) -> None:
         await silent(hears)
 
     play(tmp_path, scene)
+
+
+def test_a_server_that_stops_says_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with make_site(tmp_path, plaintext_on_loopback=True) as made:
+            service = IMAPService(made.site, False)
+            async with Client(service) as hears:
+                await hears.login()
+                await hears.ok(b"NOTIFY SET (personal (MessageNew MessageExpunge))")
+                await asyncio.sleep(0)
+                service.drain()
+                assert (await hears.response()).startswith(b"* BYE ")
+
+    asyncio.run(run())
+
+
+def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was being told breaks off: no BYE can follow it."""
+    monkeypatch.setattr(session, "FAREWELL_TIMEOUT_S", 0.05)
+
+    async def run() -> None:
+        async with make_site(tmp_path, plaintext_on_loopback=True) as made:
+            service = IMAPService(made.site, False)
+            async with Client(service) as acts:
+                hears = Client(service, octets_max=90)
+                await hears.response()
+                await hears.login()
+                await hears.ok(b"SELECT INBOX")
+                await hears.ok(b"NOTIFY SET (selected (MessageNew (BODY[]) MessageExpunge))")
+                await acts.login()
+                await acts.append(MESSAGE * 100)
+                await acts.ok(b"NOOP")
+                service.drain()
+                done, _ = await asyncio.wait([hears.task], timeout=5)
+                assert done
+                hears.task.result()
+
+    asyncio.run(run())

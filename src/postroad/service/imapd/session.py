@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 OUT_OCTETS_MAX = 128 << 10
 """Past it what was put is written before more is made."""
 
+FAREWELL_TIMEOUT_S = 5.0
+"""For a client that takes nothing any more, before it is left without a word."""
 PROGRESS_EVERY_S = 5.0
 """Between two notices of a long command: soon enough for a person who waits, and far below what a
 client gives up after."""
@@ -142,21 +144,36 @@ class Session:
 
     async def _read(self) -> bytes:
         """Counts from the last event: octets that dribble in buy no time."""
+        if self.watch is not None and self.watch.interest.eager:
+            while self._has_news and not self.idling and self.core.is_between_commands:
+                await self._tell_unasked()
         left = self._deadline - self.site.clock.monotonic()
         if left <= 0:
             raise TimedOut("idle for too long")
         if self._farewell is not None and (self.idling or self.core.is_between_commands):
             raise self._farewell
-        if self.watch is not None and self.watch.interest.eager:
-            while self._has_news and not self.idling and self.core.is_between_commands:
-                await self._tell_unasked()
         self._waiting = True
         try:
-            return await self.stream.read(left)
-        finally:
-            self._waiting = False
-            if self._pusher is not None and not self.idling:
-                await asyncio.wait([self._pusher])
+            octets = await self.stream.read(left)
+        except BaseException:
+            self._waiting = self.idling = False
+            await self._stop_pushing(FAREWELL_TIMEOUT_S)
+            raise
+        self._waiting = False
+        if not self.idling:
+            await self._stop_pushing(None)
+        return octets
+
+    async def _stop_pushing(self, patience_s: float | None) -> None:
+        """Waits for what is being written unasked, or gives it up: then nothing can follow it."""
+        pusher = self._pusher
+        if pusher is None:
+            return
+        _, unfinished = await asyncio.wait([pusher], timeout=patience_s)
+        if unfinished:
+            self.partial = True
+            pusher.cancel()
+            await asyncio.wait([pusher])
 
     async def read_line(self) -> bytes | None:
         """A line that is no command; None when it was too long."""
@@ -207,7 +224,7 @@ class Session:
         self.put(b"* BYE " + text + b"\r\n")
         try:
             out, self._out = self._out, []
-            await self.stream.write(b"".join(out), timeout_s=5.0)
+            await self.stream.write(b"".join(out), timeout_s=FAREWELL_TIMEOUT_S)
         except (Disconnected, TimedOut):
             return
 
@@ -415,8 +432,7 @@ class Session:
 
     async def stop_idling(self) -> None:
         self.idling = False
-        if self._pusher is not None:
-            await asyncio.wait([self._pusher])
+        await self._stop_pushing(None)
 
     def tell(self, *, expunges: bool, ask: bool = False, own: bool = False) -> bool:
         """Puts what happened in the selected mailbox, if anything did; whether there is more.
