@@ -35,7 +35,7 @@ def encode_nul_parts(octets: Octets) -> Iterator[bytes]:
     for part in _with_nul(octets):
         if part.is_multipart:
             raise Unencodable("A multipart without parts cannot be encoded")
-        if part.encoding not in _PLAIN:
+        if part.encoding.lower() not in _PLAIN:
             raise Unencodable(
                 f"A part says it is {part.encoding.decode('ascii', 'replace')}, and holds NUL"
             )
