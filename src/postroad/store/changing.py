@@ -253,6 +253,36 @@ def _new_keywords(old: bytes, mode: int, change: frozenset[bytes]) -> bytes:
     return words.pack(have)
 
 
+class _Work:
+    """What one command changes, worked out message by message before anything is written."""
+
+    __slots__ = ("changes", "deleted", "mine", "modified", "runs", "unseen")
+
+    def __init__(self, mine: _Personal) -> None:
+        self.mine = mine
+        self.runs = _Runs()
+        self.modified: list[int] = []
+        self.changes: list[tuple[int, int, bytes]] = []
+        self.unseen = self.deleted = 0
+
+    def pause(self) -> None:
+        """What comes next does not follow what came before."""
+        self.mine.begin()
+        self.runs.begin()
+
+    def meet(self, uid: int, flags: tuple[int, int], keywords: tuple[bytes, bytes]) -> None:
+        """The next message; flags, keywords: as they are and as they become."""
+        old, new = flags
+        self.mine.meet(uid, old, new)
+        if old == new and keywords[0] == keywords[1]:
+            self.runs.begin()
+            return
+        self.unseen += (old & SEEN) - (new & SEEN)
+        self.deleted += bool(new & DELETED) - bool(old & DELETED)
+        self.changes.append((uid, new, keywords[1]))
+        self.runs.meet(uid, None if keywords[0] == keywords[1] else keywords[1])
+
+
 def store_flags(
     tx: Transaction,
     account: int,
@@ -272,58 +302,52 @@ def store_flags(
     require(tx, account, mailbox)
     if mode not in (FlagMode.ADD, FlagMode.REMOVE, FlagMode.REPLACE):
         raise StateError(Fault.CANNOT, f"{mode} is no way to change flags")
-    flags &= ALL_FLAGS
-    allowed = flags_allowed(rights)
     worded = "w" in rights
     change = words.spell(tx, account, mailbox, keywords) if keywords and worded else frozenset()
-    keep, put = _masks(mode, flags, allowed)
-    modified: list[int] = []
-    changes: list[tuple[int, int, bytes]] = []
-    unseen = deleted = 0
+    keep, put = _masks(mode, flags & ALL_FLAGS, flags_allowed(rights))
     spelt: dict[bytes, bytes] = {}
-    runs = _Runs()
     wanted = UIDSet.of_ranges(uids).ranges
     mine = _Personal(tx, account, mailbox, reader, wanted)
+    work = _Work(mine)
     for low, high in wanted:
-        mine.begin()
-        runs.begin()
+        work.pause()
         for uid, was, stored, old_words in tx.execute(_FLAGS_OF, (account, mailbox, low, high)):
             if 0 <= unchangedsince < was:
-                modified.append(uid)
-                mine.begin()
-                runs.begin()
+                work.modified.append(uid)
+                work.pause()
                 continue
             old = mine.flags(uid, stored)
-            new = old & keep | put
             new_words = spelt.get(old_words) if worded else old_words
             if new_words is None:
                 new_words = spelt[old_words] = _new_keywords(old_words, mode, change)
-            mine.meet(uid, old, new)
-            if new == old and new_words == old_words:
-                runs.begin()
-                continue
-            unseen += (old & SEEN) - (new & SEEN)
-            deleted += bool(new & DELETED) - bool(old & DELETED)
-            changes.append((uid, new, new_words))
-            runs.meet(uid, None if new_words == old_words else new_words)
-    if not changes:
-        modseq = current_modseq(tx, account)
-    else:
-        modseq = next_modseq(tx, account)
-        if mine.is_others:
-            keep, put, unseen = keep | SEEN, put & ~SEEN, 0
-        runs.apply(tx, account, mailbox, modseq, (keep, put))
-        mine.apply()
-        tx.execute(
-            "UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ?"
-            " WHERE account = ? AND mailbox = ?",
-            (modseq, unseen, deleted, account, mailbox),
-        )
-        tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
+            work.meet(uid, (old, old & keep | put), (old_words, new_words))
+    modseq = _write_flags(tx, account, mailbox, work, keep, put)
+    changes = work.changes
     unpacked = {packed: words.unpack(packed) for packed in {kept for _, _, kept in changes}}
     return FlagsStored(
         changed=[FlagChange(uid, modseq, new, unpacked[kept]) for uid, new, kept in changes],
-        modified=list(UIDSet.of(modified).ranges),
+        modified=list(UIDSet.of(work.modified).ranges),
         modseq=modseq,
         modseqs=(modseq,) if changes else (),
     )
+
+
+def _write_flags(
+    tx: Transaction, account: int, mailbox: int, work: _Work, keep: int, put: int
+) -> int:
+    """Writes what was worked out; returns the modseq."""
+    if not work.changes:
+        return current_modseq(tx, account)
+    modseq = next_modseq(tx, account)
+    unseen = work.unseen
+    if work.mine.is_others:
+        keep, put, unseen = keep | SEEN, put & ~SEEN, 0
+    work.runs.apply(tx, account, mailbox, modseq, (keep, put))
+    work.mine.apply()
+    tx.execute(
+        "UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ?"
+        " WHERE account = ? AND mailbox = ?",
+        (modseq, unseen, work.deleted, account, mailbox),
+    )
+    tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
+    return modseq
