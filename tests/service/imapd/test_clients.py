@@ -117,7 +117,10 @@ def test_imapclient_appends_many(tmp_path: Path) -> None:
             moment = datetime(2020, 2, 29, 12, tzinfo=UTC)
             client.multiappend(
                 "INBOX",
-                [MESSAGE, {"msg": MESSAGE * 20_000, "flags": (b"\\Seen", b"$Work"), "date": moment}],
+                [
+                    MESSAGE,
+                    {"msg": MESSAGE * 20_000, "flags": (b"\\Seen", b"$Work"), "date": moment},
+                ],
             )
             client.select_folder("INBOX")
             found = client.fetch([1, 2], ["BODY.PEEK[]", "FLAGS", "INTERNALDATE"])
