@@ -22,6 +22,8 @@ from postroad.service.imapd.view import View, meet, vanished_lines
 
 CHANGED_SET = 1000
 """UIDs from which on a CHANGEDSINCE asks first what changed at all."""
+CHANGED_MAX = 100_000
+"""Changed UIDs that are collected, some 6 MB; if there are more, all messages are looked at."""
 
 UID_REQUIRED = Answer("Only UIDs are understood now", b"UIDREQUIRED", b"BAD", False)
 
@@ -126,5 +128,7 @@ async def changed(session: Session, view: View, uids: UIDSet, since: int) -> UID
     pages = session.site.store.changed_uids(view.account, view.mailbox, since, view.last)
     for page in pages:
         found.update(page)
+        if len(found) > CHANGED_MAX:
+            return uids
         await turn()
     return UIDSet(tuple(meet(UIDSet.of(found), uids)))

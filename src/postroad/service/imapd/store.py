@@ -5,6 +5,8 @@ Source: RFC 3501 §6.4.6; RFC 4314 §4 (rights); RFC 7162 §3.1.3 (UNCHANGEDSINC
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
@@ -26,6 +28,9 @@ from postroad.store import operations
 from postroad.store.keywords import unpack
 from postroad.store.selected import Digest
 from postroad.store.values import FlagMode, FlagsStored
+
+SPELT_MAX = 1 << 16
+"""Different sets of keywords that are remembered of the messages of one STORE."""
 
 _MODES = {
     StoreMode.ADD: FlagMode.ADD,
@@ -130,15 +135,24 @@ class Known:
     since somebody else changed them meanwhile (RFC 3501 §6.4.6). REPLACE says all there is.
     """
 
-    __slots__ = ("_bits", "_command", "_expected", "_flags", "_session", "_view", "_words")
+    __slots__ = (
+        "_before", "_bits", "_command", "_expected", "_flags", "_session", "_spelt", "_view",
+        "_worded", "_words",
+    )  # fmt: skip
 
     def __init__(self, session: Session, view: View, command: Store) -> None:
         self._session = session
         self._view = view
         self._command = command
         self._flags = int(command.flags)
+        self._before = array("Q")
+        """As digests have them, ascending: ten octets a message, with `_worded`."""
+        self._worded = array("H")
+        """Beside each its keywords, as a place in `_spelt`."""
+        self._spelt: dict[bytes, int] = {b"": 0}
         self._bits: dict[int, int] = {}
         self._words: dict[int, bytes] = {}
+        """Of the digest in hand."""
         self._expected: dict[bytes, frozenset[bytes]] = {}
 
     async def read(self, uids: UIDSet) -> None:
@@ -150,18 +164,45 @@ class Known:
             if max(digest.modseqs) > told:
                 pairs = zip(packed, digest.modseqs, strict=True)
                 packed = [value for value, modseq in pairs if modseq <= told]
-            self._bits.update({value >> 6: value & 31 for value in packed})
-            self._words.update(digest.words)
+            self._keep(packed, digest.words)
 
-    async def compare(self, uids: UIDSet, own: frozenset[int]) -> tuple[list[int], list[int]]:
+    def _keep(self, packed: list[int], words: dict[int, bytes]) -> None:
+        if not words:
+            self._before.extend(packed)
+            self._worded.frombytes(bytes(2 * len(packed)))
+            return
+        spelt = self._spelt
+        for value in packed:
+            word = words.get(value >> 6, b"")
+            place = spelt.get(word)
+            if place is None:
+                if len(spelt) == SPELT_MAX:
+                    continue  # it is as if the client did not know
+                place = spelt[word] = len(spelt)
+            self._before.append(value)
+            self._worded.append(place)
+
+    def _recall(self, digest: Digest) -> None:
+        """What was known of the messages of one digest."""
+        low = bisect_left(self._before, digest.packed[0] & ~63)
+        high = bisect_right(self._before, digest.packed[-1] | 63)
+        self._bits = {value >> 6: value & 31 for value in self._before[low:high]}
+        self._words = {}
+        places = self._worded[low:high]
+        if any(places):
+            spelt = list(self._spelt)
+            pairs = zip(self._before[low:high], places, strict=True)
+            self._words = {value >> 6: spelt[place] for value, place in pairs if place}
+
+    async def compare(self, uids: UIDSet, own: frozenset[int]) -> tuple[array[int], array[int]]:
         """UIDs whose flags are not what the client must think, having heard nothing; and those
         that changed under the modseqs `own`."""
-        surprising: list[int] = []
-        changed: list[int] = []
+        surprising, changed = array("I"), array("I")
         async for digest in self._digests(uids):
-            surprising += self._surprising(digest)
+            self._recall(digest)
+            surprising.extend(self._surprising(digest))
             pairs = zip(digest.packed, digest.modseqs, strict=True)
-            changed += [value >> 6 for value, modseq in pairs if modseq in own]
+            changed.extend([value >> 6 for value, modseq in pairs if modseq in own])
         return surprising, changed
 
     async def _digests(self, uids: UIDSet) -> AsyncIterator[Digest]:
