@@ -13,6 +13,7 @@ import msgspec
 
 from postroad.database.contract import Notice, Operation, Topic, Transaction
 from postroad.mail.errors import Fault, StateError
+from postroad.store.search.operations import forget_index
 from postroad.store.values import BlobRef
 
 MOVES_MAX = 200
@@ -127,13 +128,17 @@ class Recode(Operation[int], frozen=True, kw_only=True):
 class Encrypt(Operation[None], frozen=True, kw_only=True):
     """From now on the account's new mail is sealed, or is not; what is there is converted after.
 
-    wrapped: a fresh key; one that the account has already stays. StateError: NONEXISTENT.
+    The search index goes, for it says the same in clear; it is built anew. wrapped: a fresh key;
+    one that the account has already stays. StateError: NONEXISTENT.
     """
 
     account: int
     sealed: bool
     wrapped: bytes
     now: int
+
+    def is_long(self) -> bool:
+        return True
 
     def apply(self, tx: Transaction) -> None:
         if tx.first("SELECT 1 FROM account WHERE account = ?", (self.account,)) is None:
@@ -145,7 +150,9 @@ class Encrypt(Operation[None], frozen=True, kw_only=True):
                     "INSERT INTO account_key VALUES (?, ?, 1, 0, ?)",
                     (self.account, self.wrapped, self.now),
                 )
+                forget_index(tx, self.account)
         elif bool(row[0]) != self.sealed:
+            forget_index(tx, self.account)
             tx.execute(
                 "UPDATE account_key SET sealed = ?, position = 0 WHERE account = ?",
                 (int(self.sealed), self.account),

@@ -95,6 +95,13 @@ def _next_number(tx: Transaction, account: int) -> int:
     return int(row[0])
 
 
+def forget_index(tx: Transaction, account: int) -> None:
+    """All of an account's index at once. It is built anew, unless nobody builds."""
+    tx.execute("DELETE FROM search_mark WHERE account = ?", (account,))
+    tx.execute("DELETE FROM search_block WHERE account = ?", (account,))
+    tx.notify(Notice(Topic.SEARCH, account))
+
+
 class DropIndex(Operation[bool], frozen=True, kw_only=True):
     """Removes what is indexed of an account, some blocks at a time; True when there is no more.
 
@@ -128,4 +135,4 @@ class AskForIndex(Operation[None], frozen=True, kw_only=True):
         tx.notify(Notice(Topic.SEARCH, self.account))
 
 
-__all__ = ["Advance", "AskForIndex", "DropIndex", "WriteBlock"]
+__all__ = ["Advance", "AskForIndex", "DropIndex", "WriteBlock", "forget_index"]
