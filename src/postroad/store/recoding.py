@@ -18,7 +18,6 @@ from postroad.mail.errors import Fault, StateError, Unavailable
 from postroad.store.blobs import BlobStore
 from postroad.store.keys import Keys
 from postroad.store.sealing import is_sealed, opened_content, plain_columns, sealed_content
-from postroad.store.search.operations import DropIndex
 from postroad.store.upkeep import ACCOUNT_DONE, Recode, Recoded
 from postroad.store.values import Content
 
@@ -76,9 +75,6 @@ async def recode(
         if row is None or row[1] == ACCOUNT_DONE:
             return done
         sealed, position = bool(row[0]), int(row[1])
-        if position == 0:  # what is indexed has the other form; it is made anew
-            while not (await database.submit(DropIndex(account=account)))[0]:
-                continue
         end = await asyncio.to_thread(_end, database)
         if position >= end:
             if not settled and settle_s:
