@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from postroad.mail.errors import ProtocolError
 from postroad.mail.flags import Flag
@@ -25,13 +26,14 @@ from postroad.store.values import Mailbox, MessageRow
 from support.imap import Client
 from support.sites import make_site
 
+MAILBOX = Mailbox(
+    account=1, mailbox=1, name="x", uidvalidity=1, uidnext=1, highestmodseq=1, messages=0,
+    unseen=0, deleted=0, size=0, first_recent=1, special_use="", subscribed=True,
+)  # fmt: skip
+
 
 def make_view(uids: list[int]) -> View:
-    mailbox = Mailbox(
-        account=1, mailbox=1, name="x", uidvalidity=1, uidnext=max(uids, default=0) + 1,
-        highestmodseq=1, messages=len(uids), unseen=0, deleted=0, size=0, first_recent=1,
-        special_use="", subscribed=True,
-    )  # fmt: skip
+    mailbox = replace(MAILBOX, uidnext=max(uids, default=0) + 1, messages=len(uids))
     return View(mailbox, array("I", uids), read_only=False, first_recent=1, keywords=frozenset())
 
 
@@ -225,6 +227,26 @@ def test_own_changes_side_by_side_leave_nothing_to_ask() -> None:
     view.remember(3)
     view.take(News(vanished=UIDSet(), highestmodseq=3, uidnext=3, messages=2, added=[]))
     assert list(view.spans()) == []
+
+
+@pytest.mark.parametrize("counted", [1, 5])
+def test_a_counter_that_is_off_hides_no_message(counted: int) -> None:
+    """Only a damaged database has one; its mail is read, and new mail is told."""
+
+    class Damaged:
+        def uids(self, account: int, mailbox: int, last: int, modseq: int) -> array[int]:
+            return array("I", [1, 2, 3])
+
+    mailbox = replace(MAILBOX, uidnext=4, messages=counted)
+    view = View(
+        mailbox, None, read_only=False, first_recent=9, keywords=frozenset(),
+        store=Damaged(), recent=0,  # type: ignore[arg-type]  # all that is asked of it here
+    )  # fmt: skip
+    assert list(view.uids) == [1, 2, 3]
+    assert view.exists == 3
+    news = News(vanished=UIDSet(), highestmodseq=9, uidnext=5, messages=counted + 1, added=[4])
+    assert view.take(news) == 1
+    assert list(view.uids) == [1, 2, 3, 4]
 
 
 def test_what_waits_holds_the_modseq_down() -> None:

@@ -53,5 +53,5 @@ def enable_condstore(session: Session) -> None:
         return
     session.enabled.add(b"CONDSTORE")
     if session.view is not None:
-        highest = max(session.view.modseq, 1)
+        highest = max(session.view.settled, 1)
         session.put(b"* OK [HIGHESTMODSEQ %d] Mod-sequences are told from now on\r\n" % highest)

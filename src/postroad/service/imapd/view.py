@@ -73,9 +73,9 @@ class View:
     """
 
     __slots__ = (
-        "_count", "_recent", "_store", "_uids", "account", "contexts", "first_recent", "flags_at", "keywords",
-        "known_before", "last", "mailbox", "modseq", "name", "own", "read_only", "reader",
-        "rights", "saved", "since", "uidvalidity", "untold", "vanished",
+        "_bias", "_count", "_recent", "_store", "_uids", "account", "contexts", "first_recent",
+        "flags_at", "keywords", "known_before", "last", "mailbox", "modseq", "name", "own",
+        "read_only", "reader", "rights", "saved", "since", "uidvalidity", "untold", "vanished",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +101,9 @@ class View:
         self.flags_at = (mailbox.highestmodseq, UID_MAX)
         self.last = self.known_before = mailbox.uidnext - 1
         self._count = mailbox.messages
+        self._bias = 0
+        """How far the mailbox's counter is off: 0, unless the database is damaged. The messages
+        can be read all the same, and `verify` mends it."""
         self._uids = uids
         self._store = store
         self.read_only = read_only
@@ -164,7 +167,8 @@ class View:
             raise StateError(Fault.NONEXISTENT, "The selected mailbox was deleted")
         if self.vanished is not None:
             found = array("I", sorted({*found, *self.vanished}))
-        assert len(found) == self._count, "the store's UIDs are not what was counted"
+        self._bias += self._count - len(found)
+        self._count = len(found)
         self._uids = found
 
     @property
@@ -292,8 +296,7 @@ class View:
             else:
                 self.vanished = UIDSet.of_ranges((*self.vanished.ranges, *gone.ranges))
         waiting = 0 if self.vanished is None else len(self.vanished)
-        added = news.messages - (self._count - waiting)
-        assert added >= 0, "what the view knows is there, or known to be gone"
+        added = max(news.messages - self._bias - (self._count - waiting), 0)
         self._count += added
         self._recent += added
         if added and self._uids is not None:
