@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from postroad.database.contract import Notice, Topic
 from postroad.mail.uidset import UIDSet
 from postroad.service.imapd import context
 from postroad.service.imapd.personal import as_read
@@ -110,3 +111,16 @@ def _page(store: Store, view: View) -> tuple[list[MessageRow], bool]:
         view.caught_up()
     rows = sorted(found.values(), key=lambda row: row.uid)
     return as_read(store, view, rows), more
+
+
+def concerns(view: View, notice: Notice) -> bool:
+    """Whether there may be news of the selected mailbox."""
+    match notice.topic:
+        case Topic.MESSAGES:  # mailbox 0: any of them
+            return notice.account in (0, view.account) and notice.mailbox in (0, view.mailbox)
+        case Topic.MAILBOXES:
+            return True
+        case Topic.RIGHTS | Topic.ACCOUNT:
+            return notice.account == view.account
+        case _:
+            return False

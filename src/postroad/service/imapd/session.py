@@ -32,9 +32,10 @@ from postroad.protocol.imap.server import (
 from postroad.service.imapd import context, news, rights
 from postroad.service.imapd.answers import SILENCE, Answer, Farewell, no, words
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPCommandDeferred
+from postroad.service.imapd.features import Features
 from postroad.service.imapd.languages import DEFAULT
 from postroad.service.imapd.turns import turn
-from postroad.service.imapd.view import Manner, View
+from postroad.service.imapd.view import View
 from postroad.service.site import Site
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ Handler: TypeAlias = "Callable[[Session, Command], Awaitable[Answer]]"
 _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
 
 
-class Session:
+class Session(Features):
     __slots__ = (
         "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher",
         "_tag", "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty",
-        "enabled", "failures", "handlers", "id", "idling", "language", "partial", "reason",
+        "failures", "handlers", "id", "idling", "language", "partial", "reason",
         "rekeyed", "site", "stream", "view", "watch",
     )  # fmt: skip
 
@@ -73,10 +74,9 @@ class Session:
         self.id = session
         self.handlers = handlers
         self.core = ServerConnection()
+        super().__init__(self.core.enabled)
         self.account: Account | None = None
         self.view: View | None = None
-        self.enabled = self.core.enabled
-        """What ENABLE switched on, CONDSTORE also by the commands that imply it."""
         self.dirty = False
         """There may be news of the selected mailbox."""
         self.rekeyed = False
@@ -378,7 +378,7 @@ class Session:
             return
         if self.watch is not None:
             self.watch.hears(notice)
-        if self.view is not None and _concerns(self.view, notice):
+        if self.view is not None and news.concerns(self.view, notice):
             self.dirty = True
         if notice.topic is Topic.URL_KEYS and self._is_rekeyed_by(notice):
             self.rekeyed = self.dirty = True
@@ -396,9 +396,10 @@ class Session:
     @property
     def _has_news(self) -> bool:
         watch = self.watch
+        dirty = self.dirty and self.view is not None
         if watch is None:
-            return self.dirty
-        return watch.has_news or (self.dirty and watch.tells_selected)
+            return dirty
+        return watch.has_news or (dirty and watch.tells_selected)
 
     @property
     def _may_push(self) -> bool:
@@ -482,41 +483,6 @@ class Session:
         if watch is not None and watch.has_news:
             await watch.tell(self)
 
-    # -- what the client understands ------------------------------------------------------------
-
-    @property
-    def condstore(self) -> bool:
-        """Mod-sequences are told (RFC 7162 §3.1)."""
-        return b"CONDSTORE" in self.enabled
-
-    @property
-    def manner(self) -> Manner:
-        return Manner.of(self.enabled)
-
-    @property
-    def qresync(self) -> bool:
-        """VANISHED is told instead of EXPUNGE (RFC 7162 §3.2.3)."""
-        return b"QRESYNC" in self.enabled
-
-    @property
-    def rev2(self) -> bool:
-        """RFC 9051 holds where it differs from RFC 3501."""
-        return b"IMAP4REV2" in self.enabled
-
-    @property
-    def utf8(self) -> bool:
-        """Strings and mailbox names are UTF-8 (RFC 9051 §5.1, RFC 9755 §3)."""
-        return self.rev2 or b"UTF8=ACCEPT" in self.enabled
-
-    @property
-    def uid_only(self) -> bool:
-        """No sequence numbers either way (RFC 9586)."""
-        return b"UIDONLY" in self.enabled
-
-    def mailbox_name(self, name: str) -> bytes:
-        """A mailbox name for a response."""
-        return render.mailbox(name, utf8=self.utf8)
-
     # -- what commands ask --------------------------------------------------------------------
 
     @property
@@ -529,19 +495,6 @@ class Session:
     def selected(self) -> View:
         assert self.view is not None, "the core lets nobody here without a mailbox"
         return self.view
-
-
-def _concerns(view: View, notice: Notice) -> bool:
-    """Whether there may be news of the selected mailbox."""
-    match notice.topic:
-        case Topic.MESSAGES:  # mailbox 0: any of them
-            return notice.account in (0, view.account) and notice.mailbox in (0, view.mailbox)
-        case Topic.MAILBOXES:
-            return True
-        case Topic.RIGHTS | Topic.ACCOUNT:
-            return notice.account == view.account
-        case _:
-            return False
 
 
 __all__ = ["SILENCE", "Answer", "Farewell", "Handler", "Session", "no"]
