@@ -79,6 +79,27 @@ def delivery_mailbox(tx: Transaction, account: int, special_use: str) -> int:
     return int(row[0])
 
 
+def _add_content(tx: Transaction, account: int, content: Content) -> int:
+    """Its address in the heap."""
+    row = tx.first(
+        _ADD_CONTENT,
+        (
+            account,
+            content.blob,
+            content.head,
+            content.sent,
+            content.envelope,
+            content.body,
+            content.bodystructure,
+            content.structure,
+            content.preview,
+            content.header,
+        ),
+    )
+    assert row is not None
+    return int(row[0])
+
+
 def add(
     tx: Transaction,
     account: int,
@@ -116,25 +137,10 @@ def add(
     if uid > UID_MAX:
         raise StateError(Fault.LIMIT, "this mailbox has given out every UID: use another one")
     spelt = words.pack(words.spell(tx, account, mailbox, keywords)) if keywords else b""
-    heap = tx.first(
-        _ADD_CONTENT,
-        (
-            account,
-            content.blob,
-            content.head,
-            content.sent,
-            content.envelope,
-            content.body,
-            content.bodystructure,
-            content.structure,
-            content.preview,
-            content.header,
-        ),
-    )
-    assert heap is not None
+    heap = _add_content(tx, account, content)
     tx.execute(
         _ADD_MESSAGE,
-        (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap[0], saved),
+        (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap, saved),
     )
     if was_seen:
         seen.mark(tx, account, mailbox, reader, (uid,))
