@@ -112,6 +112,11 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
         "Désormais en français",
         "A partir de ahora en español",
     ),
+    "You will be told nothing": (
+        "Sie werden nicht benachrichtigt",
+        "Vous ne serez prévenu de rien",
+        "No recibirá avisos",
+    ),
     "These languages are spoken": (
         "Diese Sprachen gibt es",
         "Voici les langues disponibles",

@@ -43,7 +43,7 @@ async def notify(session: Session, command: Notify) -> Answer:
                 await session.flush()
             if not count % PER_TURN:
                 await turn()
-    return Answer("You will be told")
+    return Answer("You will be told" if command.groups else "You will be told nothing")
 
 
 def _tell_what_is_closed(session: Session, command: Notify) -> None:
