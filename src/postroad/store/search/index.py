@@ -137,12 +137,7 @@ class MailIndex:
         among: UIDSet | None = None,
     ) -> list[Found]:
         uids, heaps = self.blocks.members(account, mailbox, among)
-        mine = set(heaps)
-        layout = {
-            block: addresses
-            for block, addresses in self.blocks.layout(account)
-            if not mine.isdisjoint(addresses)
-        }
+        layout = self.blocks.layout_of(account, heaps)
         sought = [_Sought(needle) for needle in needles]
         read = {
             section: self._look(account, section, layout, sought)
@@ -150,25 +145,22 @@ class MailIndex:
         }
         bodyless = self.blocks.bodyless(account) if Section.BODY in read else set()
         one_range = among is None or len(among.ranges) < 2
-        covered: dict[tuple[Section, ...], tuple[set[int], UIDSet]] = {}
+        known: dict[tuple[Section, ...], tuple[set[int], UIDSet]] = {}
         for item in sought:
-            if item.sections not in covered:
-                there = _covered(layout, [read[section] for section in item.sections]) & mine
+            if item.sections not in known:
+                there = _covered(layout, [read[section] for section in item.sections])
                 if Section.BODY in item.sections:
                     there -= bodyless
-                covered[item.sections] = there, _covered_uids(uids, heaps, there, one_range)
-        if covered:
-            self._ask(account, len(heaps) - min(len(there) for there, _ in covered.values()))
-        out = []
-        for item in sought:
-            there, known = covered[item.sections]
-            hits = item.matched & there
-            matched = [uid for uid, heap in zip(uids, heaps, strict=True) if heap in hits]
-            out.append(Found(UIDSet.of(matched), known))
-        return out
+                known[item.sections] = there, _covered_uids(uids, heaps, there, one_range)
+        self._ask(account, heaps, layout)
+        return [_found(item, uids, heaps, *known[item.sections]) for item in sought]
 
-    def _ask(self, account: int, missing: int) -> None:
-        if missing >= LACKING_MIN and self.lacking is not None:
+    def _ask(self, account: int, heaps: array[int], layout: dict[int, array[int]]) -> None:
+        """Tells that many of these contents are in no block."""
+        if self.lacking is None or sum(map(len, layout.values())) >= len(heaps):
+            return
+        there = _covered(layout, [set(layout)])
+        if sum([heap not in there for heap in heaps]) >= LACKING_MIN:
             self.lacking(account)
 
     def _look(
@@ -212,6 +204,22 @@ class MailIndex:
         return fuzzy.ranked(
             self.blocks, self._store, account, mailbox, fuzzy.Query(where, text, field), among
         )
+
+
+def _found(
+    item: _Sought, uids: array[int], heaps: array[int], there: set[int], known: UIDSet
+) -> Found:
+    matched = item.matched
+    return Found(
+        UIDSet.of(
+            [
+                uid
+                for uid, heap in zip(uids, heaps, strict=True)
+                if heap in matched and heap in there
+            ]
+        ),
+        known,
+    )
 
 
 def _covered(layout: dict[int, array[int]], read: list[set[int]]) -> set[int]:

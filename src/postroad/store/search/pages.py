@@ -81,10 +81,7 @@ class Pages:
         self._account = account
         self._mailbox = mailbox
         self.uids, self.heaps = blocks.members(account, mailbox, among)
-        mine = set(self.heaps)
-        self._layout = {
-            block: heaps for block, heaps in blocks.layout(account) if not mine.isdisjoint(heaps)
-        }
+        self._layout = blocks.layout_of(account, self.heaps)
         self._bodyless = blocks.bodyless(account)
 
     def walk(self, sections: Sequence[Section], field: bytes | None) -> Iterator[Page]:

@@ -100,6 +100,17 @@ class BlockReader:
         """Every block and the addresses in it, by number. Raises: Unavailable."""
         return list(self._lists(account, Section.HEAPS))
 
+    def layout_of(self, account: int, heaps: array[int]) -> dict[int, array[int]]:
+        """Of the blocks that hold any of these. Raises: Unavailable."""
+        mine: set[int] = set()
+        for at in range(0, len(heaps), MEMBERS_AT_ONCE):
+            mine.update(heaps[at : at + MEMBERS_AT_ONCE])
+        return {
+            block: held
+            for block, held in self._lists(account, Section.HEAPS)
+            if not mine.isdisjoint(held)
+        }
+
     def bodyless(self, account: int) -> set[int]:
         """Addresses of contents whose body is in no block. Raises: Unavailable."""
         return {heap for _, heaps in self._lists(account, Section.BODYLESS) for heap in heaps}
