@@ -137,8 +137,8 @@ def test_a_store_process_is_killed_and_comes_back(tmp_path: Path) -> None:
             for number in range(5):
                 await append(f"w{number}")
             assert await append("first") == first
-            found = store.open(BOB, INBOX)
-            assert found is not None and len(found[1]) == 7
+            found = store.mailbox_by_id(BOB, INBOX)
+            assert found is not None and found.messages == 7
             everything = [item for item in heard if item.mailbox == 0]
             assert {item.topic for item in everything} == set(Topic)
         finally:

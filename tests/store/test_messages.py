@@ -46,9 +46,11 @@ async def fault_of(awaitable: Awaitable[object]) -> Fault:
 
 
 def uids(state: State, mailbox: int = INBOX) -> list[int]:
-    found = state.store.open(BOB, mailbox)
+    found = state.store.mailbox_by_id(BOB, mailbox)
     assert found is not None
-    return list(found[1])
+    there = state.store.uids(BOB, mailbox, found.uidnext - 1, found.highestmodseq)
+    assert there is not None
+    return list(there)
 
 
 def test_a_message_is_there_when_submit_returns(form: str, tmp_path: Path) -> None:
@@ -392,7 +394,7 @@ def test_a_mailbox_that_is_gone_answers_none(form: str, tmp_path: Path) -> None:
         (box,) = await state.database.submit(CreateMailbox(account=BOB, name="x", now=NOW))
         await state.append(mailbox=box.mailbox)
         await state.database.submit(DeleteMailbox(account=BOB, name="x", now=NOW))
-        assert state.store.open(BOB, box.mailbox) is None
+        assert state.store.uids(BOB, box.mailbox, 1, 1) is None
         assert state.store.changes(BOB, box.mailbox, 0) is None
         assert list(state.store.messages(BOB, box.mailbox, ALL)) == []
         for operation in (

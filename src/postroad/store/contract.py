@@ -148,10 +148,6 @@ class Store(Protocol):
         """What the account uses and may use; None when there is no such account."""
         ...
 
-    def open(self, account: int, mailbox: int) -> tuple[Mailbox, array[int]] | None:
-        """The mailbox and all its UIDs ascending (array("L")), of one commit."""
-        ...
-
     def messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
     ) -> Iterator[list[MessageRow]]:

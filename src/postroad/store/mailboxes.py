@@ -5,11 +5,8 @@ Point reads and slices on the caller's thread; nothing is held open between two 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from itertools import starmap
-
-import msgspec
 
 from postroad.database.contract import Database, Row
 from postroad.mail.uidset import UIDSet
@@ -33,12 +30,6 @@ _MAILBOX = (
     " EXISTS (SELECT 1 FROM subscription AS s WHERE s.account = m.account AND s.name = m.name)"
     " FROM mailbox AS m WHERE m.account = ?"
 )
-_UIDS = (
-    "SELECT json_group_array(uid) FROM"
-    " (SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid)"
-)
-"""As one text: a third of the time of 100,000 rows of one number."""
-_uids = msgspec.json.Decoder(list[int])
 _COLUMNS: dict[Want, tuple[str, ...]] = {
     Want.ENVELOPE: ("envelope",),
     Want.BODY: ("body",),
@@ -142,15 +133,6 @@ class MailStore(SelectedReads, IntervalReads, SharedReading, MetadataReading):
     def quota(self, account: int) -> Quota | None:
         row = self._database.first(QUOTA, (account,))
         return None if row is None else quota_of(row)
-
-    def open(self, account: int, mailbox: int) -> tuple[Mailbox, array[int]] | None:
-        with self._database.snapshot():
-            found = self.mailbox_by_id(account, mailbox)
-            if found is None:
-                return None
-            row = self._database.first(_UIDS, (account, mailbox))
-            assert row is not None
-            return found, array("L", _uids.decode(row[0]))
 
     def messages(
         self, account: int, mailbox: int, uids: UIDSet, want: Want = Want.BASE, slice: int = 500
