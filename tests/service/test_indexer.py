@@ -31,7 +31,15 @@ async def indexing(
 ) -> AsyncIterator[Indexer]:
     heard: list[Event] = [] if events is None else events
     given = {"calm_s": 0.0, "first_s": 0.0, "trouble_s": 0.0} | times
-    made = Indexer(state.database, state.store.index, heard.append, **given)
+    made = Indexer(
+        state.database,
+        state.store.index,
+        heard.append,
+        calm_s=given["calm_s"],
+        first_s=given["first_s"],
+        trouble_s=given["trouble_s"],
+        told_min=1,
+    )
     task = asyncio.create_task(made.run())
     try:
         yield made

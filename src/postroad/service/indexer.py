@@ -37,6 +37,8 @@ REFUSALS_MAX = 5
 """In a row: somebody else works on the account."""
 STEPS_MAX = 1000
 """Then the builder looks anew at what there is, and gives back the memory that it took."""
+TOLD_MIN = 1000
+"""Messages indexed in one go that are worth a line of the log."""
 ASK_EVERY_S = 30.0
 ASKED_MAX = 1000
 
@@ -88,6 +90,7 @@ class Indexer:
         calm_s: float = CALM_S,
         first_s: float = FIRST_S,
         trouble_s: float = TROUBLE_S,
+        told_min: int = TOLD_MIN,
     ) -> None:
         self._database = database
         self._index = index
@@ -95,6 +98,7 @@ class Indexer:
         self._calm_s = calm_s
         self._first_s = first_s
         self._trouble_s = trouble_s
+        self._told_min = told_min
         self._waiting: OrderedDict[int, float] = OrderedDict()
         self._wanted: OrderedDict[int, None] = OrderedDict()
         self._again: OrderedDict[int, float] = OrderedDict()
@@ -233,7 +237,7 @@ class Indexer:
             builder.passes_over = account in self._failures
             operation = await asyncio.to_thread(builder.step)
             if operation is None:
-                if messages:
+                if messages >= self._told_min:
                     self._trace(AccountIndexed(account=account, messages=messages))
                 return True
             try:
