@@ -18,6 +18,7 @@ from postroad.mailauth.dkim import load_key, sign, verify_dkim
 from postroad.message.header import parse_header
 from postroad.net.listener import Listener, bind
 from postroad.service.rewriting import without_fields
+from postroad.service.site import TLSContexts
 from postroad.service.smtp_events import SessionFailed
 from postroad.service.smtpd import SMTPService
 from postroad.service.submission import SubmissionService
@@ -139,7 +140,7 @@ def test_over_real_sockets_and_real_tls(tmp_path: Path) -> None:
             client.sendmail("ann@one.example", ["bob@one.example"], note)
 
     async def serve(made: TestSite) -> None:
-        made.site.tls.server = server
+        made.site.tls = TLSContexts(server)
         services = (
             SMTPService(made.site),
             SubmissionService(made.site, False),

@@ -296,7 +296,7 @@ class SMTPSession:
                 return replies.CLOSING
             case StartTLS():
                 return (
-                    replies.TLS_UNAVAILABLE if self.site.tls.server is None else replies.TLS_READY
+                    replies.TLS_UNAVAILABLE if self.tls_context is None else replies.TLS_READY
                 )
             case Auth():
                 return await self.login.begin(event) if self.login else replies.AUTH_NOT_HERE
@@ -329,7 +329,7 @@ class SMTPSession:
             "DSN",
             "ENHANCEDSTATUSCODES",
         ]
-        if self.stream.tls is None and self.site.tls.server is not None:
+        if self.stream.tls is None and self.tls_context is not None:
             found.append("STARTTLS")
         offered = self.login.offered() if self.login is not None else ()
         if offered:
