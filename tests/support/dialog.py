@@ -15,6 +15,7 @@ A dialog is text, one step a line:
 
 Steps are sent as they come: `C:` lines before the next `S:` are one write, hence pipelined.
 Octets left over when the dialog ends make it fail, unless `S: ...` was its last step.
+A `Watch`, if one is given, sees all that is said, and may find fault with it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from postroad.net.contract import Disconnected, Stream, TimedOut
 from postroad.net.memory import MemoryStream, pipe
@@ -34,6 +36,13 @@ TIMEOUT_S = 5.0
 _STEP = re.compile(r"(C|C-raw|S|C-end|S-end):(?: (.*))?\Z")
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([rnt\\*]))")
 _LETTERS = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"\\": b"\\", b"*": b"*"}
+
+
+class Watch(Protocol):
+    """What each side says, as it comes. Raises: AssertionError for what must not be said."""
+
+    def sent(self, octets: bytes) -> None: ...
+    def received(self, octets: bytes) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +86,10 @@ def pattern_of(text: str) -> re.Pattern[bytes]:
 class _Run:
     """One dialog on its way."""
 
-    def __init__(self, steps: list[Step], stream: MemoryStream) -> None:
+    def __init__(self, steps: list[Step], stream: MemoryStream, watch: Watch | None) -> None:
         self.steps = steps
         self.stream = stream
+        self.watch = watch
         self.log: list[str] = []
         self.unread = b""
         self.outgoing: list[bytes] = []
@@ -92,6 +102,8 @@ class _Run:
     async def flush(self, step: Step | None) -> None:
         octets, self.outgoing = b"".join(self.outgoing), []
         if octets:
+            if self.watch is not None:
+                self.watch.sent(octets)
             try:
                 await self.stream.write(octets, TIMEOUT_S)
             except (TimedOut, Disconnected) as error:
@@ -114,6 +126,11 @@ class _Run:
                     raise self.failure(step, f"the server ended within {self.unread!r}")
                 return None
             self.unread += octets
+            if self.watch is not None:
+                try:
+                    self.watch.received(octets)
+                except AssertionError as error:
+                    raise self.failure(step, str(error)) from error
         line, _, self.unread = self.unread.partition(b"\r\n")
         return line
 
@@ -166,10 +183,14 @@ async def _serve(handle: Handle, server: MemoryStream) -> None:
 
 
 async def _converse(
-    steps: list[Step], handle: Handle, client: MemoryStream, server: MemoryStream
+    steps: list[Step],
+    handle: Handle,
+    client: MemoryStream,
+    server: MemoryStream,
+    watch: Watch | None = None,
 ) -> None:
     service = asyncio.ensure_future(_serve(handle, server))
-    run = _Run(steps, client)
+    run = _Run(steps, client, watch)
     try:
         try:
             await run.run()
@@ -216,12 +237,15 @@ def run_dialog(
 
 
 async def run_dialog_async(
-    dialog: str | Path, handle: Handle, pair: tuple[MemoryStream, MemoryStream] | None = None
+    dialog: str | Path,
+    handle: Handle,
+    pair: tuple[MemoryStream, MemoryStream] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """The same on the running loop, perhaps over a pair of streams the test prepared."""
     steps = parse_dialog(dialog.read_text() if isinstance(dialog, Path) else dialog)
     ours, theirs = pair or pipe(client=("192.0.2.1", 40000), server=("192.0.2.25", 25))
-    await _converse(steps, handle, ours, theirs)
+    await _converse(steps, handle, ours, theirs, watch)
 
 
 WRONG_LINE = b"599 * not what any dialog expects \x01\r\n"

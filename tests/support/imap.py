@@ -9,6 +9,7 @@ from types import TracebackType
 from postroad.net.memory import MemoryStream, pipe
 from postroad.service.imapd import IMAPService
 from support.sites import PASSWORD
+from support.strict import Watcher
 
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
 MESSAGE = (
@@ -26,6 +27,8 @@ class Client:
         self.task = asyncio.ensure_future(service.handle(server))
         self.unread = b""
         self.count = 0
+        self.watcher = Watcher()
+        """Whatever a test expects, every response is held to the grammar."""
 
     async def __aenter__(self) -> Client:
         self.greeting = await self.response()
@@ -49,6 +52,7 @@ class Client:
         octets = await self.stream.read(5)
         if not octets:
             raise EOFError(self.unread)
+        self.watcher.received(octets)
         self.unread += octets
 
     async def line(self) -> bytes:
@@ -71,6 +75,7 @@ class Client:
             out, self.unread = out + self.unread[:size], self.unread[size:]
 
     async def send(self, octets: bytes) -> None:
+        self.watcher.sent(octets)
         await self.stream.write(octets)
 
     async def until(self, tag: bytes) -> list[bytes]:
