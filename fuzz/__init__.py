@@ -1,1 +1,1 @@
-"""Fuzzing guided by coverage (atheris): `make fuzz` for minutes, `python -m fuzz TARGET` for hours."""
+"""Coverage-guided fuzzing (atheris): `make fuzz` for minutes, `python -m fuzz TARGET` for hours."""

@@ -259,11 +259,6 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
         "Un message ne peut contenir NUL que dans un littéral binaire",
         "Un mensaje solo puede contener NUL en un literal binario",
     ),
-    "Headers in UTF-8 need ENABLE UTF8=ACCEPT": (
-        "Kopfzeilen in UTF-8 brauchen ENABLE UTF8=ACCEPT",
-        "Les en-têtes en UTF-8 exigent ENABLE UTF8=ACCEPT",
-        "Las cabeceras en UTF-8 requieren ENABLE UTF8=ACCEPT",
-    ),
     "The charset is not known": (
         "Der Zeichensatz ist nicht bekannt",
         "Le jeu de caractères est inconnu",

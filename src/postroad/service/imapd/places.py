@@ -169,14 +169,12 @@ def home(session: Session, name: str) -> tuple[int, str]:
     """Where a mailbox of this name would be: the owner's account, and the owner's name for it.
 
     Raises: StateError(NOPERM) when the user may not create it: it takes `k` on the nearest mailbox
-    above (RFC 4314 §4). The answer is the same whether there is such an owner or not.
+    above (RFC 4314 §4). The answer is the same whether there is such a person or not. A name that
+    only looks like another namespace's is one's own: people bring mailboxes called "Shared".
     """
-    space = name.partition(SEPARATOR)[0]
-    if space not in (USERS, PUBLIC):
+    if _is_own(session, name):
         return session.user, name
     store = session.site.store
-    if SEPARATOR in name and store.mailbox(session.user, space) is not None:
-        return session.user, name
     found = _split(session, name)
     if found is not None and found[1]:
         owner, theirs = found
@@ -188,6 +186,20 @@ def home(session: Session, name: str) -> tuple[int, str]:
                 return owner.account, theirs
             break
     raise StateError(Fault.NOPERM, "You have no right to create mailboxes there")
+
+
+def _is_own(session: Session, name: str) -> bool:
+    """Whether a new name is outside the namespaces of others."""
+    space, _, rest = name.partition(SEPARATOR)
+    level = rest.partition(SEPARATOR)[0]
+    if space not in (USERS, PUBLIC) or not level:
+        return True
+    store = session.site.store
+    if store.mailbox(session.user, space) is not None:
+        return True
+    if space == USERS:
+        return "@" not in level
+    return store.owner_by_label(session.user, level) is None
 
 
 def places(session: Session) -> list[Place]:

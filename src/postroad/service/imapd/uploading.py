@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
@@ -33,10 +32,10 @@ from postroad.service.imapd.events import IMAPCommandDeferred
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Farewell, Session, no
 from postroad.service.imapd.turns import turn
-from postroad.store import operations
+from postroad.store import operations, units
 from postroad.store.contract import Draft
 from postroad.store.quota import Quota
-from postroad.store.values import BlobRef, Content, MessageRow, content_of, unix
+from postroad.store.values import BlobRef, MessageRow, NewMessage, content_of, unix
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,16 +51,6 @@ MESSAGE_OCTETS = 4 << 10
 
 TOO_BIG = no("The message is too big", b"TOOBIG")
 OVER_QUOTA = no("There is no room for it: remove something first", b"OVERQUOTA")
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """A message that waits for the unit of work. internal_date: unix seconds."""
-
-    content: Content
-    flags: int
-    keywords: tuple[bytes, ...]
-    internal_date: int
 
 
 class Upload:
@@ -85,7 +74,7 @@ class Upload:
         self._since_turn = self._summaries = self._octets = 0
         self._room = (0.0, 0.0)
         """Octets and messages that the account may still take; the unit of work counts anew."""
-        self.messages: list[Uploaded] = []
+        self.messages: list[NewMessage] = []
         self.now = unix(session.site.clock.now())
 
     def __enter__(self) -> Upload:
@@ -225,7 +214,7 @@ class Upload:
             return
         date = begun.internal_date
         self.messages.append(
-            Uploaded(
+            NewMessage(
                 content=content_of(summary, blob, b""),
                 flags=int(begun.flags),
                 keywords=begun.keywords,
@@ -262,8 +251,6 @@ class Upload:
         """Why the whole message is not taken."""
         if summary.size > self._session.site.message_octets_max:
             return TOO_BIG
-        if not self._session.utf8 and not summary.header.isascii() and _is_utf8(summary.header):
-            return no("Headers in UTF-8 need ENABLE UTF8=ACCEPT", b"CANNOT")
         self._summaries += (
             len(summary.header)
             + len(summary.envelope)
@@ -277,24 +264,34 @@ class Upload:
 
     # -- the unit of work -----------------------------------------------------------------------
 
-    def operations(self, place: Place) -> list[operations.Append]:
-        """One for each message."""
+    def operation(self, place: Place) -> operations.Append | units.AppendAll:
+        """Puts them there."""
         user = self._session.user
-        return [
-            operations.Append(
+        reader = 0 if user == place.account else user
+        rights = "".join(place.rights.intersection("stw"))
+        if len(self.messages) > 1:
+            return units.AppendAll(
                 account=place.account,
                 mailbox=place.mailbox.mailbox,
-                content=message.content,
-                flags=message.flags,
-                keywords=message.keywords,
-                internal_date=message.internal_date,
+                messages=tuple(self.messages),
                 now=self.now,
                 enforce_quota=True,
-                reader=0 if user == place.account else user,
-                rights="".join(place.rights.intersection("stw")),
+                reader=reader,
+                rights=rights,
             )
-            for message in self.messages
-        ]
+        (message,) = self.messages
+        return operations.Append(
+            account=place.account,
+            mailbox=place.mailbox.mailbox,
+            content=message.content,
+            flags=message.flags,
+            keywords=message.keywords,
+            internal_date=message.internal_date,
+            now=self.now,
+            enforce_quota=True,
+            reader=reader,
+            rights=rights,
+        )
 
 
 async def _in_turn(size: int, work: Callable[[T], R], argument: T) -> R:
@@ -315,19 +312,6 @@ def _room(quota: Quota | None, credit: MessageRow | None) -> tuple[float, float]
         inf if quota.octets_max is None else quota.octets_max - octets,
         inf if quota.messages_max is None else quota.messages_max - messages,
     )
-
-
-def _is_utf8(header: bytes) -> bool:
-    """Whether it is one of RFC 6532, rather than in some charset that nobody named.
-
-    Departs: RFC 6855 §4 has all 8-bit headers refused; old mail is full of such ones, and a
-    mailbox could not be moved here with them.
-    """
-    try:
-        header.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _spoilt(session: Session, bad: Bad) -> Answer:
