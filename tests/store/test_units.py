@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from postroad.database.writer import Unit, _is_irrevocable
 from postroad.mail.errors import Fault, StateError
+from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
 from postroad.store.operations import Append, CreateMailbox, DeleteMailbox
 from postroad.store.quota import SetQuota
-from postroad.store.units import AllOrNone, Supersede
+from postroad.store.units import AppendAll, Supersede
 from postroad.store.urls import ForgetURLKeys, KeepURLKey, url_key
+from postroad.store.values import NewMessage, Want
+from postroad.store.verify import verify
 from support.state import BOB, FORMS, INBOX, NOW, State, opened
 
 pytestmark = pytest.mark.parametrize("form", FORMS)
@@ -45,6 +50,19 @@ def append(state: State, octets: bytes = b"y") -> Append:
         account=BOB, mailbox=INBOX, content=state.content(octets), internal_date=NOW,
         enforce_quota=True,
     )  # fmt: skip
+
+
+def append_all(state: State, *octets: bytes, **changes: Any) -> AppendAll:
+    messages = tuple(
+        NewMessage(
+            content=state.content(item),
+            flags=int(Flag.SEEN) if number % 2 else 0,
+            keywords=(b"Work",) if number % 3 else (),
+            internal_date=NOW - number,
+        )
+        for number, item in enumerate(octets)
+    )
+    return AppendAll(account=BOB, mailbox=INBOX, messages=messages, enforce_quota=True, **changes)
 
 
 def supersede(uid: int) -> Supersede:
@@ -91,12 +109,66 @@ def test_only_what_is_more_counts_against_the_quota(form: str, tmp_path: Path) -
 
 def test_such_units_commit_after_their_octets(form: str, tmp_path: Path) -> None:
     async def scenario(state: State) -> None:
-        for operation in (AllOrNone(), supersede(1)):
-            unit = Unit([append(state), operation], None)
+        for unit in (
+            Unit([append_all(state, b"a", b"b")], None),
+            Unit([append(state), supersede(1)], None),
+        ):
             unit.blobs = ["p1:0:1:1"]
             assert _is_irrevocable(unit)
-        assert await state.database.submit(append(state), append(state), AllOrNone())
-        assert uids(state) == [1, 2]
+
+    run(form, tmp_path, scenario)
+
+
+def test_many_are_added_as_one_by_one(form: str, tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        await state.append()
+        many = [b"m%d" % number for number in range(100)]
+        [done] = await state.database.submit(append_all(state, *many, now=NOW + 9))
+        assert (done.uid, done.count) == (2, 100)
+        want = Want.OCTETS
+        [_, *rows] = [row for rows in state.store.messages(BOB, INBOX, ALL, want) for row in rows]
+        assert [row.uid for row in rows] == list(range(2, 102))
+        assert {(row.modseq, row.saved) for row in rows} == {(done.modseq, NOW + 9)}
+        for number, row in enumerate(rows):
+            assert state.store.blobs.read(row.blob or "") == many[number]
+            assert (row.flags, row.size) == (Flag.SEEN if number % 2 else 0, len(many[number]))
+            assert row.keywords == ((b"Work",) if number % 3 else ())
+            assert row.internal_date == NOW - number
+        mailbox = state.store.mailbox_by_id(BOB, INBOX)
+        assert mailbox is not None
+        assert (mailbox.messages, mailbox.unseen) == (101, 51)
+        assert mailbox.highestmodseq == done.modseq
+
+    run(form, tmp_path, scenario)
+    assert list(verify(tmp_path)) == []
+
+
+def test_many_are_added_all_or_none(form: str, tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        await state.append(b"x")
+        await state.database.submit(SetQuota(account=BOB, messages_max=3))
+        unit = state.database.submit(append_all(state, b"a", b"b", b"c"))
+        assert await fault_of(unit) is Fault.OVERQUOTA
+        assert uids(state) == [1]
+        other = append_all(state, b"a", b"b")
+        await state.database.submit(other)
+        assert uids(state) == [1, 2, 3]
+        lost = msgspec.structs.replace(other, mailbox=999, enforce_quota=False)
+        assert await fault_of(state.database.submit(lost)) is Fault.NONEXISTENT
+
+    run(form, tmp_path, scenario)
+
+
+def test_rights_hold_for_each_of_many(form: str, tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        await state.database.submit(append_all(state, b"a", b"b", rights="t"))
+        rows = [row for rows in state.store.messages(BOB, INBOX, ALL) for row in rows]
+        assert [(row.flags, row.keywords) for row in rows] == [(0, ()), (0, ())]
+        await state.database.submit(append_all(state, b"c", b"d", b"e", b"f", reader=78))
+        rows = [row for rows in state.store.messages(BOB, INBOX, ALL) for row in rows]
+        assert not any(row.flags for row in rows)
+        found = state.database.execute("SELECT low, high FROM seen WHERE reader = 78")
+        assert list(found) == [(4, 4), (6, 6)]
 
     run(form, tmp_path, scenario)
 

@@ -64,6 +64,10 @@ class Transaction(Protocol):
 
     def first(self, sql: str, params: Sequence[SQLValue] = ()) -> Row | None: ...
 
+    def execute_many(self, sql: str, rows: Sequence[Sequence[SQLValue]]) -> list[Row]:
+        """Runs one statement for each of `rows`, in their order; what all of them return."""
+        ...
+
     def changes(self) -> int:
         """Rows changed by the last statement."""
         ...

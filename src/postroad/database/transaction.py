@@ -28,6 +28,9 @@ class WriteTransaction:
         rows = self._connection.execute(sql, params).fetchall()
         return cast(Row, rows[0]) if rows else None
 
+    def execute_many(self, sql: str, rows: Sequence[Sequence[SQLValue]]) -> list[Row]:
+        return cast("list[Row]", self._connection.executemany(sql, rows).fetchall())
+
     def changes(self) -> int:
         return self._connection.changes()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from postroad.database.contract import Notice, Topic, Transaction
+from postroad.database.contract import Notice, SQLValue, Topic, Transaction
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.flags import Flag
 from postroad.mail.rights import FLAG_RIGHTS, flags_allowed
@@ -17,7 +17,15 @@ from postroad.store import keywords as words
 from postroad.store import quota, seen
 from postroad.store.quota import next_modseq
 from postroad.store.tree import current_modseq, no_mailbox, require
-from postroad.store.values import Appended, Content, FlagChange, FlagMode, FlagsStored
+from postroad.store.values import (
+    Added,
+    Appended,
+    Content,
+    FlagChange,
+    FlagMode,
+    FlagsStored,
+    NewMessage,
+)
 
 UID_MAX = 0xFFFFFFFF  # RFC 3501 §2.3.1.1
 SEEN = int(Flag.SEEN)
@@ -26,9 +34,9 @@ ALL_FLAGS = int(Flag.SEEN | Flag.ANSWERED | Flag.FLAGGED | Flag.DELETED | Flag.D
 Ranges = Sequence[tuple[int, int]]
 
 _GROW = (
-    "UPDATE mailbox SET uidnext = uidnext + 1, highestmodseq = ?, messages = messages + 1,"
+    "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = ?, messages = messages + ?,"
     " unseen = unseen + ?, deleted = deleted + ?, size = size + ?"
-    " WHERE account = ? AND mailbox = ? RETURNING uidnext - 1, uidvalidity"
+    " WHERE account = ? AND mailbox = ? RETURNING uidnext, uidvalidity"
 )
 _ADD_CONTENT = (
     "INSERT INTO content (account, blob, head, sent, envelope, body, bodystructure, structure,"
@@ -79,25 +87,19 @@ def delivery_mailbox(tx: Transaction, account: int, special_use: str) -> int:
     return int(row[0])
 
 
-def _add_content(tx: Transaction, account: int, content: Content) -> int:
-    """Its address in the heap."""
-    row = tx.first(
-        _ADD_CONTENT,
-        (
-            account,
-            content.blob,
-            content.head,
-            content.sent,
-            content.envelope,
-            content.body,
-            content.bodystructure,
-            content.structure,
-            content.preview,
-            content.header,
-        ),
+def _content_row(account: int, content: Content) -> tuple[SQLValue, ...]:
+    return (
+        account,
+        content.blob,
+        content.head,
+        content.sent,
+        content.envelope,
+        content.body,
+        content.bodystructure,
+        content.structure,
+        content.preview,
+        content.header,
     )
-    assert row is not None
-    return int(row[0])
 
 
 def add(
@@ -113,40 +115,80 @@ def add(
     reader: int = 0,
 ) -> Appended:
     """One new message, under the next UID. reader: whose \\Seen it has; 0: the owner's."""
-    modseq = next_modseq(tx, account, octets=content.size, messages=1)
+    message = NewMessage(
+        content=content, flags=flags, keywords=keywords, internal_date=internal_date
+    )
+    done = add_all(
+        tx, account, mailbox, (message,), saved, enforce_quota=enforce_quota, reader=reader
+    )
+    return Appended(mailbox=mailbox, uidvalidity=done.uidvalidity, uid=done.uid, modseq=done.modseq)
+
+
+def add_all(
+    tx: Transaction,
+    account: int,
+    mailbox: int,
+    messages: Sequence[NewMessage],
+    saved: int,
+    *,
+    enforce_quota: bool = False,
+    reader: int = 0,
+    rights: str = FLAG_RIGHTS,
+) -> Added:
+    """New messages, under the next UIDs. reader: whose \\Seen they have; 0: the owner's.
+
+    rights: which flags are set (RFC 4314 §4). Few statements for each, however many they are: one
+    MULTIAPPEND may bring thousands.
+    """
+    count = len(messages)
+    octets = sum(message.content.size for message in messages)
+    modseq = next_modseq(tx, account, octets=octets, messages=count)
     if enforce_quota:
         quota.check(tx, account, "octets", "messages")
-    flags &= ALL_FLAGS
-    was_seen = flags & SEEN and seen.is_personal(account, reader)
-    if was_seen:
-        flags &= ~SEEN
-    row = tx.first(
-        _GROW,
-        (
-            modseq,
-            not flags & SEEN,
-            bool(flags & DELETED),
-            content.size,
-            account,
-            mailbox,
-        ),
-    )
+    personal = seen.is_personal(account, reader)
+    allowed = ALL_FLAGS & flags_allowed(rights)
+    flags = [message.flags & allowed for message in messages]
+    kept = [item & ~SEEN for item in flags] if personal else flags
+    unseen = sum(not item & SEEN for item in kept)
+    deleted = sum(bool(item & DELETED) for item in kept)
+    row = tx.first(_GROW, (count, modseq, count, unseen, deleted, octets, account, mailbox))
     if row is None:
         raise no_mailbox(mailbox)
-    uid, uidvalidity = row
-    if uid > UID_MAX:
+    uidnext, uidvalidity = row
+    if uidnext - 1 > UID_MAX:
         raise StateError(Fault.LIMIT, "this mailbox has given out every UID: use another one")
-    spelt = words.pack(words.spell(tx, account, mailbox, keywords)) if keywords else b""
-    heap = _add_content(tx, account, content)
-    tx.execute(
-        _ADD_MESSAGE,
-        (account, mailbox, uid, modseq, flags, spelt, internal_date, content.size, heap, saved),
+    spelt = _spelt(tx, account, mailbox, messages) if "w" in rights else {}
+    heaps = tx.execute_many(
+        _ADD_CONTENT, [_content_row(account, message.content) for message in messages]
     )
-    if was_seen:
-        seen.mark(tx, account, mailbox, reader, (uid,))
-    tx.sync_blob(content.blob)
+    first = uidnext - count
+    tx.execute_many(
+        _ADD_MESSAGE,
+        [
+            (account, mailbox, uid, modseq, stored, spelt.get(message.keywords, b""),
+             message.internal_date, message.content.size, heap, saved or message.internal_date)
+            for uid, (message, stored, (heap,)) in enumerate(
+                zip(messages, kept, heaps, strict=True), first
+            )
+        ],
+    )  # fmt: skip
+    if personal and (mine := [uid for uid, item in enumerate(flags, first) if item & SEEN]):
+        seen.mark(tx, account, mailbox, reader, mine)
+    for message in messages:
+        tx.sync_blob(message.content.blob)
     tx.notify(Notice(Topic.MESSAGES, account, mailbox, modseq))
-    return Appended(mailbox=mailbox, uidvalidity=uidvalidity, uid=uid, modseq=modseq)
+    return Added(mailbox=mailbox, uidvalidity=uidvalidity, uid=first, count=count, modseq=modseq)
+
+
+def _spelt(
+    tx: Transaction, account: int, mailbox: int, messages: Sequence[NewMessage]
+) -> dict[tuple[bytes, ...], bytes]:
+    """The keywords of each, packed, as the mailbox spells them."""
+    return {
+        keywords: words.pack(words.spell(tx, account, mailbox, keywords))
+        for keywords in {message.keywords: None for message in messages}
+        if keywords
+    }
 
 
 def check_validity(tx: Transaction, account: int, mailbox: int, expected: int) -> None:

@@ -17,15 +17,18 @@ import msgspec
 from postroad.database.contract import Database, Notice, Operation, Row, SQLValue, Unsubscribe
 from postroad.mail.errors import Unavailable
 from postroad.store.blobs import BlobStore
-from postroad.store.keys import Keys
+from postroad.store.keys import Cipher, Keys
 from postroad.store.operations import Copy, Move
 from postroad.store.recoding import recode
 from postroad.store.sealing import opened_blob, sealed_content
+from postroad.store.units import AppendAll
 from postroad.store.upkeep import Recheck
 from postroad.store.values import Content
 
 THREAD_OCTETS_MIN = 65_536
 """Reading and sealing less takes some 100 us."""
+PER_TURN = 20
+"""Messages of one unit that are made ready before others have a turn."""
 
 
 class Gate:
@@ -80,18 +83,40 @@ class Gate:
         if isinstance(blob, str):  # of the queue: mail for others is nobody's here
             plain = await self._in_the_clear(blob, opened)
             return operation if plain == blob else msgspec.structs.replace(operation, blob=plain)
+        if isinstance(operation, AppendAll):
+            return await self._ready_all(keys, operation, opened)
         content = getattr(operation, "content", None)
         if not isinstance(content, Content):
             return operation
-        cipher = keys.sealing(getattr(operation, "account"))  # noqa: B009  # whichever it is
-        if cipher is None:
-            plain = await self._in_the_clear(content.blob, opened)
-            if plain == content.blob:
-                return operation
-            content = msgspec.structs.replace(content, blob=plain)
-        else:
-            content = await self._apart(content.size, sealed_content, content, cipher, self._blobs)
-        return msgspec.structs.replace(operation, content=content)
+        account = getattr(operation, "account")  # noqa: B009  # whichever it is
+        ready = await self._ready_content(keys.sealing(account), content, opened)
+        return operation if ready is content else msgspec.structs.replace(operation, content=ready)
+
+    async def _ready_all(
+        self, keys: Keys, operation: AppendAll, opened: dict[str, str]
+    ) -> AppendAll:
+        """The same for each of its messages."""
+        cipher = keys.sealing(operation.account)
+        messages = []
+        for count, message in enumerate(operation.messages, 1):
+            content = await self._ready_content(cipher, message.content, opened)
+            if content is not message.content:
+                message = msgspec.structs.replace(message, content=content)
+            messages.append(message)
+            if not count % PER_TURN:
+                await asyncio.sleep(0)
+        return msgspec.structs.replace(operation, messages=tuple(messages))
+
+    async def _ready_content(
+        self, cipher: Cipher | None, content: Content, opened: dict[str, str]
+    ) -> Content:
+        if cipher is not None:
+            sealed: Content = await self._apart(
+                content.size, sealed_content, content, cipher, self._blobs
+            )
+            return sealed
+        plain = await self._in_the_clear(content.blob, opened)
+        return content if plain == content.blob else msgspec.structs.replace(content, blob=plain)
 
     async def _in_the_clear(self, blob: str, opened: dict[str, str]) -> str:
         """The blob itself when it is not sealed; else one that is not, made once in a unit."""

@@ -9,22 +9,47 @@ from typing import ClassVar
 
 from postroad.database.contract import Operation, Transaction
 from postroad.mail.errors import Fault, StateError
-from postroad.store import operations
-from postroad.store.values import Expunged
+from postroad.mail.rights import FLAG_RIGHTS
+from postroad.store import changing, operations
+from postroad.store.values import Added, Expunged, NewMessage
+
+MESSAGES_SHORT = 32
+"""Adding more takes milliseconds: it is applied on a thread."""
 
 
-class AllOrNone(Operation[None], frozen=True, kw_only=True):
-    """The unit's messages become visible together, also after a power failure.
+class AppendAll(Operation[Added], frozen=True, kw_only=True):
+    """Adds messages, all of them or none, also after a power failure.
 
-    Of a unit that commits beside the syncs of its packs, a start-up might find some messages
-    whole and others not.
+    Commits after their octets are durable: of a unit that commits beside the syncs of its packs, a
+    start-up might find some messages whole and others not. Fields as those of `operations.Append`.
     """
+
+    Result: ClassVar[type] = Added
+    account: int
+    mailbox: int
+    messages: tuple[NewMessage, ...]
+    now: int = 0
+    enforce_quota: bool = False
+    reader: int = 0
+    rights: str = FLAG_RIGHTS
 
     def is_irrevocable(self) -> bool:
         return True
 
-    def apply(self, tx: Transaction) -> None:
-        pass
+    def is_long(self) -> bool:
+        return len(self.messages) > MESSAGES_SHORT
+
+    def apply(self, tx: Transaction) -> Added:
+        return changing.add_all(
+            tx,
+            self.account,
+            self.mailbox,
+            self.messages,
+            self.now,
+            enforce_quota=self.enforce_quota,
+            reader=self.reader,
+            rights=self.rights,
+        )
 
 
 class Supersede(Operation[Expunged], frozen=True, kw_only=True):

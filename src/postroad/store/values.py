@@ -192,6 +192,25 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     modseq: int
 
 
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be added. internal_date: unix seconds."""
+
+    content: Content
+    flags: int = 0
+    keywords: tuple[bytes, ...] = ()
+    internal_date: int
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """`count` messages under one UID after the other, from `uid` on."""
+
+    mailbox: int
+    uidvalidity: int
+    uid: int
+    count: int
+    modseq: int
+
+
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
     """source and target: ranges of UIDs, in the same order (RFC 4315 §3). Empty: nothing found.
 

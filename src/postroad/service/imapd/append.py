@@ -6,9 +6,6 @@ Source: RFC 3501 §6.3.11, RFC 3502 §6.3.11 (MULTIAPPEND), RFC 4315 §3 (APPEND
 
 from __future__ import annotations
 
-from typing import Any
-
-from postroad.database.contract import Operation
 from postroad.mail.errors import Fault, StateError
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
@@ -17,8 +14,7 @@ from postroad.service.imapd import places
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.session import Answer, Session, no
 from postroad.service.imapd.uploading import Upload
-from postroad.store.units import AllOrNone
-from postroad.store.values import Appended
+from postroad.store.values import Added, Appended
 
 GONE = no("There is no such mailbox any more", b"TRYCREATE")
 
@@ -47,24 +43,20 @@ async def append(session: Session, command: Append) -> Answer:
         if answer is not None or place is None:
             return answer or GONE
         try:
-            appended = await session.site.database.submit(*_unit(upload, place))
+            [done] = await session.site.database.submit(upload.operation(place))
         except StateError as error:
             if error.fault is Fault.NONEXISTENT:
                 return GONE
             raise
     if session.view is not None and session.view.is_of(place.mailbox):
         session.dirty = True
-    return Answer("Appended", append_uid(place, appended[: len(upload.messages)]))
+    return Answer("Appended", append_uid(place, done))
 
 
-def _unit(upload: Upload, place: Place) -> list[Operation[Any]]:
-    unit: list[Operation[Any]] = [*upload.operations(place)]
-    return [*unit, AllOrNone()] if len(unit) > 1 else unit
-
-
-def append_uid(place: Place, appended: list[Appended]) -> bytes:
+def append_uid(place: Place, done: Appended | Added) -> bytes:
     """The response code; none for a mailbox that the user may not read (RFC 4315 §3)."""
     if not place.allows("r"):
         return b""
-    uids = UIDSet.of(done.uid for done in appended)
-    return b"APPENDUID %d %b" % (appended[0].uidvalidity, render.numbers(uids))
+    last = done.uid + done.count - 1 if isinstance(done, Added) else done.uid
+    uids = UIDSet(((done.uid, last),))
+    return b"APPENDUID %d %b" % (done.uidvalidity, render.numbers(uids))

@@ -36,11 +36,11 @@ async def replace(session: Session, command: Replace) -> Answer:
         if answer is not None or place is None:
             return answer or GONE
         try:
-            _, *appended = await session.site.database.submit(
+            _, done = await session.site.database.submit(
                 units.Supersede(
                     account=view.account, mailbox=view.mailbox, uid=uid, now=upload.now
                 ),
-                *upload.operations(place),
+                upload.operation(place),
             )
         except StateError as error:
             session.dirty = True
@@ -49,7 +49,7 @@ async def replace(session: Session, command: Replace) -> Answer:
             if error.fault is Fault.NONEXISTENT:
                 return GONE
             raise
-    code = append_uid(place, appended)
+    code = append_uid(place, done)
     if code:
         session.put(b"* OK [%b] The new message is there\r\n" % code)
     session.dirty = True
