@@ -7,12 +7,12 @@ Source: RFC 3501 §6.4.5, §7.4.2; RFC 3516 §4.2-4.3; RFC 7162 §3.2.4.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from postroad.mail.errors import Unavailable
 from postroad.mail.flags import Flag
 from postroad.mail.uidset import UIDSet
-from postroad.message.section import filter_header, locate
+from postroad.message.section import header_filter, locate
 from postroad.protocol.imap.fetch import Item, Section, Text
 from postroad.service.imapd.binary import KEPT_OCTETS_MAX, Decoded, UnknownEncoding
 from postroad.service.imapd.events import IMAPCommandDeferred
@@ -45,16 +45,14 @@ async def write_sections(reader: Reader, uids: UIDSet) -> str:
         if Item.FLAGS in reader.items or unseen:
             session.put(*view.new_keywords(rows))
         heads = _heads(reader, rows, unseen)
-        numbers = reader.numbers([row.uid for row in rows])
-        starts = [reader.head % number for number in numbers]
         if not reader.want & Want.OCTETS:
-            session.put(b"".join(_short(reader, rows, starts, heads)))
+            session.put(_short(reader, rows, heads))
             if session.is_full:
                 await session.flush()
         else:
-            for start, row, head in zip(starts, rows, heads, strict=True):
+            for row, head in zip(rows, heads, strict=True):
                 try:
-                    await _message(reader, start, row, head)
+                    await _message(reader, row, head)
                 except UnknownEncoding:
                     failed = failed or "UNKNOWN-CTE"
                     if row.uid in unseen:
@@ -102,10 +100,11 @@ async def _mark_seen(reader: Reader, rows: list[MessageRow], unseen: set[int]) -
 
 
 def _heads(reader: Reader, rows: list[MessageRow], unseen: set[int]) -> list[bytes]:
-    """What each response says before its sections; new \\Seen flags are told unasked."""
-    text = b" ".join([FORMATS[item] for item in reader.items])
+    """Each response up to its first section; new \\Seen flags are told unasked."""
+    numbers = reader.numbers([row.uid for row in rows])
+    text = reader.head + b"".join([FORMATS[item] + b" " for item in reader.items])
     columns = reader.columns(reader.items, rows)
-    heads = [text % row for row in zip(*columns, strict=True)] if columns else [b""] * len(rows)
+    heads = [text % values for values in zip(numbers, *columns, strict=True)]
     if not unseen:
         return heads
     extra = [] if Item.FLAGS in reader.items else [Item.FLAGS]
@@ -115,44 +114,39 @@ def _heads(reader: Reader, rows: list[MessageRow], unseen: set[int]) -> list[byt
         extra = [item for item in extra if item is not Item.UID]
     if not extra:
         return heads
-    told = b" ".join([FORMATS[item] for item in extra])
-    values = zip(*reader.columns(extra, rows), strict=True)
+    told = b"".join([FORMATS[item] + b" " for item in extra])
+    extras = zip(*reader.columns(extra, rows), strict=True)
     return [
-        (head + b" " + told % row_values).lstrip() if row.uid in unseen else head
-        for head, row, row_values in zip(heads, rows, values, strict=True)
+        head + told % values if row.uid in unseen else head
+        for head, row, values in zip(heads, rows, extras, strict=True)
     ]
 
 
-def _short(
-    reader: Reader, rows: list[MessageRow], starts: list[bytes], heads: list[bytes]
-) -> list[bytes]:
+def _short(reader: Reader, rows: list[MessageRow], heads: list[bytes]) -> bytes:
     """Responses whose sections are all cut from the header that the table holds."""
-    sections = reader.command.sections
-    labels = [section.label.replace(b"%", b"%%") + b" {%d}\r\n%b" for section in sections]
-    labels[1:] = [b" " + label for label in labels[1:]]
-    out = []
-    for start, row, head in zip(starts, rows, heads, strict=True):
-        assert row.header is not None, "the row was read with Want.HEADER"
-        out.append(start)
-        if head:
-            out.append(head + b" ")
-        for label, section in zip(labels, sections, strict=True):
-            found = _cut(section, _fields(section, row.header))
-            out.append(label % (len(found), found))
-        out.append(b")\r\n")
-    return out
+    text = b"%b"
+    columns: list[Sequence[object]] = [heads]
+    headers = [row.header for row in rows if row.header is not None]
+    for number, section in enumerate(reader.command.sections):
+        cut = _cutter(section)
+        found = [*map(cut, headers)]
+        label = section.label.replace(b"%", b"%%")
+        text += (b" " if number else b"") + label + b" {%d}\r\n%b"
+        columns += ([*map(len, found)], found)
+    text += b")\r\n"
+    return b"".join([text % values for values in zip(*columns, strict=True)])
 
 
-async def _message(reader: Reader, start: bytes, row: MessageRow, head: bytes) -> None:
+async def _message(reader: Reader, row: MessageRow, head: bytes) -> None:
     """One FETCH response with sections."""
     session = reader.session
     source = _Source(session, row)
     for section in reader.command.sections:
         if section.decoded:
             source.decoded(section)  # an unknown encoding is found before anything is said
-    pieces: list[bytes] = [start, head]
+    pieces: list[bytes] = [head]
     for number, section in enumerate(reader.command.sections):
-        label = (b" " if head or number else b"") + section.label
+        label = (b" " if number else b"") + section.label
         if section.decoded:
             pieces = await _binary(session, source, section, label, pieces)
             continue
@@ -222,13 +216,13 @@ class _Source:
         row = self._row
         if not section.path and section.text in FROM_HEADER:
             assert row.header is not None, "the row was read with Want.HEADER"
-            return _cut(section, _fields(section, row.header))
+            return _cutter(section)(row.header)
         span = self.locate(section)
         if span is None:
             return None
         start, stop = span
         if section.text in (Text.FIELDS, Text.FIELDS_NOT):
-            return _cut(section, _fields(section, self.read(start, stop)))
+            return _cutter(section)(self.read(start, stop))
         if section.start >= 0:
             start, stop = (
                 min(start + section.start, stop),
@@ -275,13 +269,16 @@ class _Source:
             start = end
 
 
-def _fields(section: Section, header: bytes) -> bytes:
-    if section.text is Text.HEADER:
-        return header
-    return filter_header(header, section.fields, section.text is Text.FIELDS_NOT)
-
-
-def _cut(section: Section, octets: bytes) -> bytes:
+def _cutter(section: Section) -> Callable[[bytes], bytes]:
+    """What makes of a header section what this section asks of it."""
+    whole: Callable[[bytes], bytes] = _whole
+    if section.text is not Text.HEADER:
+        whole = header_filter(section.fields, section.text is Text.FIELDS_NOT)
     if section.start < 0:
-        return octets
-    return octets[section.start : section.start + section.length]
+        return whole
+    part = slice(section.start, section.start + section.length)
+    return lambda header: whole(header)[part]
+
+
+def _whole(header: bytes) -> bytes:
+    return header
