@@ -15,13 +15,15 @@ from postroad.database.schema import LATER_TABLES
 
 CLEARED_AT_ONCE = 500
 """Rows in one unit of work: some 10 ms."""
+_CLEARED_AT_ONCE = {"search_block": 32}
+"""Of rows that are large: some 20 KB each."""
 
 
 def clear_step(tx: Transaction, account: int, count: int = CLEARED_AT_ONCE) -> bool:
     """Removes some rows of an account that is leaving; returns whether there may be more."""
     for table, key in LATER_TABLES.items():
         some = f"SELECT {key} FROM {table} WHERE account = ? ORDER BY {key} LIMIT ?"
-        rows = list(tx.execute(some, (account, count)))
+        rows = list(tx.execute(some, (account, min(count, _CLEARED_AT_ONCE.get(table, count)))))
         if not rows:
             continue
         marks = ", ".join("?" * len(rows[0]))

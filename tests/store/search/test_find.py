@@ -219,6 +219,45 @@ def test_a_damaged_or_missing_section_is_not_believed(section: Section, tmp_path
     run("local", tmp_path, scenario)
 
 
+@pytest.mark.parametrize("section", [Section.HEADER_FILTER, Section.BODY_FILTER])
+def test_a_damaged_or_missing_filter_hides_nothing(section: Section, tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        await put(state, *(plain_mail(number) for number in range(130)), *ODD)
+        await build(state)
+        writer = state.local._writer._connection
+        everywhere = "UPDATE search_block SET octets = {} WHERE section = ? AND block = ?"
+        writer.execute(everywhere.format("zeroblob(length(octets))"), (int(section), 1))
+        writer.execute(everywhere.format("x'00'"), (int(section), 2))
+        writer.execute("DELETE FROM search_block WHERE section = ? AND block = 3", (int(section),))
+        check(state)
+        (found,) = state.store.index.find(BOB, INBOX, [Needle(Where.TEXT, "unique7end")])
+        assert set(found.matched) == {8} and len(found.covered) == 130 + len(ODD)
+        problems = [problem.text for problem in check_index(state.database)]
+        assert [text.partition(":")[0] for text in problems[:3]] == [
+            "block 1",
+            "block 2",
+            "block 3",
+        ]
+        await drop_index(state.database, BOB)
+
+    run("local", tmp_path, scenario)
+
+
+def test_a_filter_of_another_text_is_told(tmp_path: Path) -> None:
+    async def scenario(state: State) -> None:
+        await put(state, *(plain_mail(number) for number in range(128)))
+        await build(state)
+        state.local._writer._connection.execute(
+            "UPDATE search_block SET octets = (SELECT octets FROM search_block WHERE section = 7"
+            " AND block = 2) WHERE section = 7 AND block = 1"
+        )
+        (problem,) = check_index(state.database)
+        assert problem.text == "block 1: a filter does not fit its text"
+        await drop_index(state.database, BOB)
+
+    run("local", tmp_path, scenario)
+
+
 def test_with_its_tables_emptied_nothing_is_covered(tmp_path: Path) -> None:
     async def scenario(state: State) -> None:
         await put(state, *(plain_mail(number) for number in range(100)))

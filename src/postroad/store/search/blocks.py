@@ -2,9 +2,10 @@
 
 A block is a row for each section. Sections of text are one string of folded text in UTF-8, NUL
 before each piece, behind a table of where each message begins; so one search of octets looks
-through all messages, and no needle (which holds no NUL) matches across two pieces. All but lists
-of addresses are zstd frames with a checksum, sealed where the account's mail is. A block never
-changes: what replaces it has another number.
+through all messages, and no needle (which holds no NUL) matches across two pieces. Beside the long
+ones stands a filter (`filters`) that tells of most needles that they are not there. Texts and keys
+are zstd frames with a checksum, lists and filters have a CRC; all are sealed where the account's
+mail is. A block never changes: what replaces it has another number.
 Knows no table. Input: what this module made, perhaps damaged by the disk.
 """
 
@@ -22,6 +23,7 @@ import msgspec
 
 from postroad.store.search.contract import Facet
 from postroad.store.search.digesting import Keys
+from postroad.store.search.filters import filter_of
 from postroad.store.search.text import SearchText
 
 if sys.version_info >= (3, 14):
@@ -54,7 +56,11 @@ class Section(IntEnum):
     KEYS = 4
     BODYLESS = 5
     """Addresses of those whose body was too long; most often missing."""
+    HEADER_FILTER = 6
+    BODY_FILTER = 7
 
+
+FILTERS = {Section.HEADER: Section.HEADER_FILTER, Section.BODY: Section.BODY_FILTER}
 
 _BRIEF_NAMES = frozenset(("from", "to", "cc", "bcc", "subject"))
 COLUMN_FACETS = (
@@ -129,18 +135,36 @@ _COLUMN_DECODERS: tuple[msgspec.msgpack.Decoder[Any], ...] = (
 
 
 def pack_addresses(heaps: Iterable[int]) -> bytes:
-    octets = _little(array("Q", heaps)).tobytes()
-    return zlib.crc32(octets).to_bytes(_CRC_OCTETS, "little") + octets
+    return _checked(_little(array("Q", heaps)).tobytes())
 
 
 def unpack_addresses(octets: bytes) -> array[int]:
     """Raises: DamagedBlock."""
-    body = octets[_CRC_OCTETS:]
-    if len(body) % 8 or int.from_bytes(octets[:_CRC_OCTETS], "little") != zlib.crc32(body):
-        raise DamagedBlock("a list of addresses has changed")
+    body = _unchecked(octets)
+    if len(body) % 8:
+        raise DamagedBlock("a list of addresses is not whole")
     heaps = array("Q")
     heaps.frombytes(body)
     return _little(heaps)
+
+
+def unpack_filter(octets: bytes) -> bytes:
+    """For `Runs.may_be_in`. Raises: DamagedBlock."""
+    body = _unchecked(octets)
+    if not body:
+        raise DamagedBlock("a filter is empty")
+    return body
+
+
+def _checked(octets: bytes) -> bytes:
+    return zlib.crc32(octets).to_bytes(_CRC_OCTETS, "little") + octets
+
+
+def _unchecked(octets: bytes) -> bytes:
+    body = octets[_CRC_OCTETS:]
+    if int.from_bytes(octets[:_CRC_OCTETS], "little") != zlib.crc32(body):
+        raise DamagedBlock("a list of addresses or a filter has changed")
+    return body
 
 
 def _little(numbers: array[int]) -> array[int]:
@@ -153,11 +177,15 @@ def pack_block(entries: Sequence[Entry]) -> dict[Section, bytes]:
     """The sections of a block, not sealed. Compresses: call it where blocking does no harm."""
     columns = zip(*(item.keys for item in entries), strict=True)
     keys = tuple([msgspec.Raw(_ENCODER.encode(column)) for column in columns])
+    header = [item.header for item in entries]
+    body = [item.body or b"" for item in entries]
     sections = {
         Section.HEAPS: pack_addresses(item.heap for item in entries),
         Section.BRIEF: _pack_text([item.brief for item in entries]),
-        Section.HEADER: _pack_text([item.header for item in entries]),
-        Section.BODY: _pack_text([item.body or b"" for item in entries]),
+        Section.HEADER: _pack_text(header),
+        Section.HEADER_FILTER: _checked(filter_of(b"".join(header))),
+        Section.BODY: _pack_text(body),
+        Section.BODY_FILTER: _checked(filter_of(b"".join(body))),
         Section.KEYS: zstd.compress(_ENCODER.encode(keys), options=_OPTIONS),
     }
     bodyless = [item.heap for item in entries if item.body is None]
@@ -205,6 +233,12 @@ class Text:
         return self.octets[self.starts[place] : self.starts[place + 1]]
 
 
+def _check_filter(packed: bytes, text: Text) -> None:
+    """Raises: DamagedBlock when it is of another text: it would hide what is there."""
+    if unpack_filter(packed) != filter_of(text.octets[text.starts[0] :]):
+        raise DamagedBlock("a filter does not fit its text")
+
+
 def unpack_keys(packed: bytes, count: int, facets: Facet) -> list[list[Any] | None]:
     """The columns of `Keys`; None for those that were not asked for. Raises: DamagedBlock."""
     try:
@@ -229,6 +263,8 @@ def unpack_block(sections: dict[Section, bytes]) -> list[Entry]:
         header = Text(sections[Section.HEADER], count)
         body = Text(sections[Section.BODY], count)
         columns = unpack_keys(sections[Section.KEYS], count, ~Facet.NONE)
+        _check_filter(sections[Section.HEADER_FILTER], header)
+        _check_filter(sections[Section.BODY_FILTER], body)
         bodyless = frozenset(
             unpack_addresses(sections[Section.BODYLESS]) if Section.BODYLESS in sections else ()
         )

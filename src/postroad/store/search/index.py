@@ -1,7 +1,8 @@
 """Finding text in the blocks of an account. Implements `search.contract.Index`.
 
-Each section that a needle asks for is decompressed once for all needles, block by block; a search
-of octets over the whole block finds the messages. Says nothing about messages whose block is
+Each section that a needle asks for is decompressed once for all needles, block by block, unless its
+filter says that none of them is there; a search of octets over the whole block finds the messages.
+Says nothing about messages whose block is
 missing, damaged or sealed with a key that is not here.
 Source: RFC 3501 §6.4.4, RFC 9051 §6.4.4.
 """
@@ -16,9 +17,10 @@ from postroad.database.contract import Database
 from postroad.mail.uidset import UIDSet
 from postroad.store.contract import Store
 from postroad.store.search import fuzzy
-from postroad.store.search.blocks import DamagedBlock, Section, Text
+from postroad.store.search.blocks import FILTERS, DamagedBlock, Section, Text, unpack_filter
 from postroad.store.search.building import Builder
 from postroad.store.search.contract import Found, Needle, Where
+from postroad.store.search.filters import Runs
 from postroad.store.search.reading import BlockReader, Ciphers
 from postroad.store.search.text import is_field_name
 from postroad.store.search.tidying import Tidier
@@ -49,10 +51,11 @@ def sections_of(where: Where, field: bytes) -> tuple[Section, ...]:
 class _Sought:
     """A needle on its way through the blocks. matched: addresses of contents."""
 
-    __slots__ = ("matched", "name", "octets", "sections")
+    __slots__ = ("matched", "name", "octets", "runs", "sections")
 
     def __init__(self, needle: Needle) -> None:
         self.octets = needle.text.encode("utf-8", "surrogatepass")
+        self.runs = Runs.of(self.octets)
         self.sections = sections_of(needle.where, needle.field)
         self.matched: set[int] = set()
         match needle.where:
@@ -179,6 +182,9 @@ class MailIndex:
                 done.add(block)  # an earlier section has answered for all of them
             else:
                 to_read.append(block)
+        out = self._ruled_out(account, section, to_read, mine)
+        done |= out
+        to_read = [block for block in to_read if block not in out]
         for block, octets in self.blocks.sections(account, section, to_read):
             heaps = layout.get(block)
             if heaps is None:
@@ -191,6 +197,23 @@ class MailIndex:
                 item.matched.update([heaps[place] for place in item.places(text)])
             done.add(block)
         return done
+
+    def _ruled_out(
+        self, account: int, section: Section, blocks: list[int], mine: list[_Sought]
+    ) -> set[int]:
+        """Blocks that hold none of the needles in this section, by what their filters say."""
+        runs = [item.runs for item in mine]
+        out: set[int] = set()
+        if section not in FILTERS or not all(item.words for item in runs):
+            return out
+        for block, octets in self.blocks.sections(account, FILTERS[section], blocks):
+            try:
+                packed = unpack_filter(octets)
+            except DamagedBlock:
+                continue
+            if not any(item.may_be_in(packed) for item in runs):
+                out.add(block)
+        return out
 
     def fuzzy(
         self,
