@@ -15,6 +15,7 @@ from postroad.mail import limits
 from postroad.mail.secret import Secret
 from postroad.net.contract import Clock, Dialer
 from postroad.queue.contract import Queue
+from postroad.service.remembered import Remembered
 from postroad.store.contract import Store
 from postroad.trace import Trace
 
@@ -68,6 +69,8 @@ class Site:
     recipients_max: int = limits.SMTP_RECIPIENTS_MAX
     secret: Secret = field(default_factory=lambda: Secret(secrets.token_bytes(32)))
     """The server's own key, the same in all its processes: made-up salts come from it."""
+    remembered: Remembered = field(default_factory=Remembered)
+    """Orders and threads of messages that this process has worked out."""
     run_dir: Path | None = None
     """Where locks between our processes live; None: there is only this process."""
     plaintext_on_loopback: bool = False

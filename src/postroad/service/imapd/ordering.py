@@ -6,6 +6,7 @@ Source: RFC 5256 §3 (SORT), RFC 5957 §3-4 (DISPLAY), RFC 6203 §6 (RELEVANCY).
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from postroad.protocol.imap.sort import Criterion, SortKey
 from postroad.service.imapd.spans import span_of
 from postroad.service.imapd.view import View
+from postroad.service.remembered import MESSAGES_MIN, Remembered, set_key
 from postroad.store.contract import Store
 from postroad.store.search.contract import Digest, Facet
 
@@ -31,6 +33,7 @@ _FACETS = {
 
 async def in_order(
     store: Store,
+    remembered: Remembered,
     view: View,
     found: Sequence[int],
     by: tuple[Criterion, ...],
@@ -42,7 +45,9 @@ async def in_order(
     """
     if len(found) < 2:
         return found
-    return await asyncio.to_thread(_in_order, store, view, found, by, scores)
+    if len(found) < MESSAGES_MIN or any(item.key is SortKey.RELEVANCY for item in by):
+        return await asyncio.to_thread(_in_order, store, view, found, by, scores)
+    return await asyncio.to_thread(_known_order, store, remembered, view, found, by)
 
 
 def facets_of(by: tuple[Criterion, ...]) -> Facet:
@@ -51,6 +56,24 @@ def facets_of(by: tuple[Criterion, ...]) -> Facet:
         if item.key in _FACETS:
             wanted |= _FACETS[item.key][0]
     return wanted
+
+
+def _known_order(
+    store: Store,
+    remembered: Remembered,
+    view: View,
+    found: Sequence[int],
+    by: tuple[Criterion, ...],
+) -> Sequence[int]:
+    """As it was worked out before for the same messages, if it was."""
+    key = set_key((view.account, view.mailbox, view.uidvalidity, by), found)
+    kept = remembered.get(key)
+    if kept is None:
+        kept = array("I", _in_order(store, view, found, by, {})).tobytes()
+        remembered.put(key, kept)
+    order = array("I")
+    order.frombytes(kept)
+    return order
 
 
 def _in_order(

@@ -81,7 +81,10 @@ def numbers_of(view: View, uids: Sequence[int], *, uid: bool, is_sorted: bool) -
     if not is_sorted:
         return view.numbers(uids)
     known = view.uids
-    return [bisect_left(known, item) + 1 for item in uids]
+    if 16 * len(uids) < len(known):
+        return [bisect_left(known, item) + 1 for item in uids]
+    number_of = dict(zip(known, range(1, len(known) + 1), strict=True))
+    return [number_of[item] for item in uids]
 
 
 async def old_response(word: bytes, view: View, result: Result, *, uid: bool, modseq: int) -> bytes:

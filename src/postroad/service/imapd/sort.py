@@ -29,7 +29,9 @@ async def sort(session: Session, command: Sort) -> Answer:
     async with keeping(view, returns):
         finder = Finder(view, store, session.site.clock.now(), session.progress)
         found = await finder.find(criteria.key)
-        ordered = await in_order(store, view, found, command.by, finder.scores)
+        ordered = await in_order(
+            store, session.site.remembered, view, found, command.by, finder.scores
+        )
         result = Result(ordered, is_sorted=True, scores=finder.scores)
         await tell(session, command.tag, b"SORT", criteria, returns, result, uid=command.uid)
         if returns is not None and b"UPDATE" in returns:

@@ -16,6 +16,7 @@ from postroad.service.imapd.results import numbers_of
 from postroad.service.imapd.search import answer, prepare
 from postroad.service.imapd.session import Answer, Session
 from postroad.service.imapd.view import View
+from postroad.service.remembered import MESSAGES_MIN, Remembered, set_key
 from postroad.store.contract import Store
 from postroad.store.search.contract import Facet
 
@@ -35,14 +36,31 @@ async def thread(session: Session, command: Thread) -> Answer:
     finder = Finder(view, store, session.site.clock.now(), session.progress)
     found = await finder.find(criteria.key)
     if found:
-        threads = await asyncio.to_thread(_threads, store, view, found, command)
+        threads = await asyncio.to_thread(
+            _threads, store, session.site.remembered, view, found, command
+        )
         session.put(b"* THREAD %b\r\n" % threads if threads else b"* THREAD\r\n")
     else:
         session.put(b"* THREAD\r\n")
     return answer(session, view, "Threaded", uid=command.uid)
 
 
-def _threads(store: Store, view: View, found: Sequence[int], command: Thread) -> bytes:
+def _threads(
+    store: Store, remembered: Remembered, view: View, found: Sequence[int], command: Thread
+) -> bytes:
+    """What numbers messages have goes into the key: it changes as others are expunged."""
+    called = numbers_of(view, found, uid=command.uid, is_sorted=False)
+    what = (view.account, view.mailbox, view.uidvalidity, command.algorithm, set_key(0, called))
+    key = set_key(what, found)
+    threads = remembered.get(key)
+    if threads is None:
+        threads = _worked_out(store, view, found, command)
+        if len(found) >= MESSAGES_MIN:
+            remembered.put(key, threads)
+    return threads
+
+
+def _worked_out(store: Store, view: View, found: Sequence[int], command: Thread) -> bytes:
     algorithm, facets = _ALGORITHMS[command.algorithm]
     digests = read(store, view, found, facets)
     uids = [digest.uid for digest in digests]
