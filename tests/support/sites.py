@@ -15,6 +15,7 @@ from postroad.directory.operations import AddAccount, AddAlias, AddDomain
 from postroad.directory.passwords import Verifiers, hash_password
 from postroad.directory.reading import MailDirectory
 from postroad.dns.zone import Zone
+from postroad.mail.ids import ACCOUNT_ID_BITS
 from postroad.mail.secret import Secret
 from postroad.mail.uidset import UIDSet
 from postroad.mailauth.dkim import generate_key
@@ -81,6 +82,10 @@ def keys() -> tuple[tuple[str, str, bytes, str], ...]:
     )
 
 
+ACCOUNT_FIRST = (1 << ACCOUNT_ID_BITS) - 1000
+"""The first account's id; the others follow. As wide as real ones, which are random."""
+
+
 class TestSite:
     """site: what services get. events: all that was traced. accounts: ids by address."""
 
@@ -143,7 +148,7 @@ async def make_site(
         now = int(NOW.timestamp())
         for name in sorted({address.partition("@")[2] for address in accounts}):
             await database.submit(AddDomain(name=name, keys=keys() if signing else (), now=now))
-        for number, address in enumerate(accounts, 1000):
+        for number, address in enumerate(accounts, ACCOUNT_FIRST):
             made.accounts[address] = number
             await database.submit(
                 AddAccount(

@@ -1,6 +1,7 @@
 """What a client was last told of the mailboxes that it watches: a few numbers each, in columns.
 
-Knows no session. 32 octets for each mailbox.
+Knows no session. Some 70 octets for each mailbox: account ids are too wide to share 64 bits with
+a mailbox's number.
 Source: RFC 5465 §5.1-5.3.
 """
 
@@ -42,7 +43,7 @@ class Counters:
 
     def __init__(self, keys: Iterable[int] = ()) -> None:
         """Of each mailbox nothing is known: whatever it holds is new."""
-        self._keys = array("Q", sorted(keys))
+        self._keys = sorted(keys)
         count = len(self._keys)
         self._uidnexts = array("I", [1]) * count
         self._messages = array("I", [0]) * count

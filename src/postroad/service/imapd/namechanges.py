@@ -5,7 +5,6 @@ Source: RFC 5465 §5.4, §5.5; RFC 9051 §6.3.9.7 (OLDNAME); RFC 5258 §4 (attri
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from postroad.service.imapd.places import PUBLIC, USERS, Place
 
 
 class Known:
-    """Names of mailboxes and subscriptions, as the client knows them; kept as two texts."""
+    """Mailboxes and subscriptions, as the client knows them; their names are two texts."""
 
     __slots__ = ("_keys", "_names", "_subscribed")
 
@@ -24,7 +23,7 @@ class Known:
         pairs = sorted(
             (key_of(place.account, place.mailbox.mailbox), place.name) for place in found
         )
-        self._keys = array("Q", [key for key, _ in pairs])
+        self._keys = [key for key, _ in pairs]
         self._names = "\n".join([name for _, name in pairs]).encode()
         self._subscribed = "\n".join(sorted(subscribed)).encode()
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from postroad.service.imapd.session import Session
 
 WATCHED_MAX = 5000
-"""Mailboxes whose messages one session watches: 140 KB. Past it, NOTIFICATIONOVERFLOW."""
+"""Mailboxes whose messages one session watches: 350 KB. Past it, NOTIFICATIONOVERFLOW."""
 NOTED_MAX = 1000
 """Changed annotations that wait to be told; past it, NOTIFICATIONOVERFLOW."""
 THREAD_MAILBOXES_MIN = 300
