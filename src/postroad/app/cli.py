@@ -22,6 +22,7 @@ COMMANDS = {
     "config": "The configuration file.",
     "packs": "The files that hold the octets of messages.",
     "index": "The search index: how much of the mail is in it; building it anew.",
+    "import": "Bring mail from a Maildir, mbox files or an IMAP account.",
     "verify": "Check every checksum and reference of the stored mail.",
     "database": "The tables: their version, copies from before upgrades, the way back.",
     "lab": "A simulated internet with two domains, to try things out.",
@@ -29,8 +30,8 @@ COMMANDS = {
 }
 """Name to one line; `app.commands.<name>` holds the command as `command`."""
 
-PLACES = {"lab": "postroad.lab.command"}
-"""Commands that live elsewhere: the lab stands beside the house."""
+PLACES = {"lab": "postroad.lab.command", "import": "postroad.app.commands.import_"}
+"""Commands that live elsewhere: the lab stands beside the house, `import` is a word of Python's."""
 
 
 class Program(click.Group):

@@ -39,6 +39,8 @@ ACCOUNT_TABLES = (
     "search_block",
     "search_mark",
     "search_account",
+    "transfer",
+    "transfer_folder",
     "account_key",
     "credential",
     "account",

@@ -23,6 +23,7 @@ import postroad.store.metadata as metadata_operations
 import postroad.store.operations as store_operations
 import postroad.store.search.operations as search_operations
 import postroad.store.sharing as sharing_operations
+import postroad.store.transfers as transfer_operations
 import postroad.store.units as unit_operations
 import postroad.store.upkeep as upkeep_operations
 import postroad.store.urls as url_operations
@@ -66,6 +67,7 @@ OPERATIONS = operations_of(
     url_operations,
     upkeep_operations,
     search_operations,
+    transfer_operations,
     queue_operations,
     directory_operations,
 )

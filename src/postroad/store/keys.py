@@ -12,6 +12,7 @@ Source: RFC 5116 §5.2 (AEAD_AES_256_GCM), RFC 5869 (HKDF).
 from __future__ import annotations
 
 import base64
+import hmac
 import os
 import struct
 from collections import OrderedDict
@@ -58,7 +59,7 @@ def _derived(key: bytes, purpose: bytes, salt: bytes | None = None) -> bytes:
 class Cipher:
     """Seals and opens what is one account's. Safe to use from several threads."""
 
-    __slots__ = ("_cells", "_data", "_name", "_records", "_search", "account")
+    __slots__ = ("_cells", "_data", "_name", "_records", "_search", "_tags", "account")
 
     def __init__(self, account: int, data_key: bytes) -> None:
         self.account = account
@@ -67,6 +68,7 @@ class Cipher:
         self._records = AESGCM(_derived(data_key, b"record"))
         self._cells = AESGCM(_derived(data_key, b"column"))
         self._search: AESGCM | None = None
+        self._tags = b""
 
     def seal_record(self, octets: bytes) -> bytes:
         nonce = os.urandom(NONCE_OCTETS)
@@ -112,6 +114,12 @@ class Cipher:
         if self._search is None:
             self._search = AESGCM(_derived(self._data, b"search"))
         return self._search
+
+    def tag(self, octets: bytes) -> bytes:
+        """By which whoever has the key knows the octets again; it tells nobody else anything."""
+        if not self._tags:
+            self._tags = _derived(self._data, b"tag")
+        return hmac.digest(self._tags, octets, "sha256")
 
     def file_key(self, salt: bytes) -> AESGCM:
         """Of one file alone, so that its nonces may be counted."""

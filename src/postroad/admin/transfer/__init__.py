@@ -1,0 +1,1 @@
+"""Mail from and to other places: Maildir, mbox, an IMAP account elsewhere, a backup."""
