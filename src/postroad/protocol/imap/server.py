@@ -55,13 +55,16 @@ PREAUTH_LITERAL_OCTETS_MAX = 4096
 DRAIN_OCTETS_MAX = 1 << 30
 """A refused literal that is coming all the same is read and dropped up to here; past it, BYE."""
 
-_TAG = re.compile(rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,100}) ')
+TAG_OCTETS_MAX = 1000
+"""Clients send some ten. Up to here it fits a quoted string, in which ESEARCH tells it again."""
+
+_TAG_WORD = rb'([^\x00-\x20\x7f-\xff(){%%*"\\+]{1,%d})' % TAG_OCTETS_MAX
+_TAG = re.compile(_TAG_WORD + b" ")
+_TAG_ALONE = re.compile(_TAG_WORD + rb"(?=[ \r\n])")
 _VERB = re.compile(rb"(UID )?([A-Z]+)(?=[ \r])", re.IGNORECASE)
 _LITERAL = re.compile(rb"\{(\d{1,20})(\+?)\}\r?\n\Z")
 _LITERAL_HEAD_MAX = 26
-_UPLOAD = re.compile(
-    rb'([^\x00-\x20\x7f-\xff(){%*"\\+]{1,100}) (?:APPEND|(UID )?REPLACE)(?=[ \r])', re.IGNORECASE
-)
+_UPLOAD = re.compile(_TAG_WORD + rb" (?:APPEND|(UID )?REPLACE)(?=[ \r])", re.IGNORECASE)
 """Commands with messages in them: `upload.Upload` reads them."""
 
 
@@ -329,7 +332,8 @@ class ServerConnection:
 
     def _lose(self, text: str, code: bytes = b"", no: bool = False) -> None:
         if self._bad is None:
-            self._bad = Bad(_tag_of(bytes(self._buffer[:200])), text, code, no)
+            head = bytes(self._buffer[: TAG_OCTETS_MAX + 1])
+            self._bad = Bad(_tag_of(head), text, code, no)
 
     def _found_lost(self) -> Event | None:
         """The end of a lost command: its answer, if it still wants one."""
@@ -463,7 +467,8 @@ class ServerConnection:
 
 
 def _tag_of(text: bytes) -> bytes:
-    match = _TAG.match(text)
+    """What the answer to a line that is no command begins with (RFC 9051 §7.1.3)."""
+    match = _TAG_ALONE.match(text)
     return match[1] if match is not None else b"*"
 
 
