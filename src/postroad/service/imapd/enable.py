@@ -23,13 +23,11 @@ _ENABLABLE = {
 
 
 async def enable(session: Session, command: Enable) -> Answer:
-    """The response names what this command has switched on."""
-    fresh = [
-        name
-        for name in dict.fromkeys(command.names)
-        if name in _ENABLABLE and name not in session.enabled
-    ]
-    session.put(b" ".join([b"* ENABLED", *(_ENABLABLE[name] for name in fresh)]), b"\r\n")
+    """The response names what was asked for and is on now, if it was before too: a name left out
+    would say that it cannot be had, to a client whose SELECT has switched CONDSTORE on."""
+    asked = [name for name in dict.fromkeys(command.names) if name in _ENABLABLE]
+    fresh = [name for name in asked if name not in session.enabled]
+    session.put(b" ".join([b"* ENABLED", *(_ENABLABLE[name] for name in asked)]), b"\r\n")
     if b"CONDSTORE" in fresh or b"QRESYNC" in fresh:
         enable_condstore(session)
     session.enabled.update(fresh)
