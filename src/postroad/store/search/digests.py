@@ -7,9 +7,9 @@ Source: RFC 5256 §2.2, §3; RFC 5957 §3.
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
 
 from postroad.mail.uidset import UIDSet
 from postroad.store.contract import Store
@@ -25,22 +25,17 @@ from postroad.store.search.reading import BlockReader
 from postroad.store.values import MessageRow, Want
 
 SLICE = 1000
-KEPT_BLOCKS_MAX = 2048
-"""Unpacked blocks of one call: some 20 MB, for mailboxes whose messages lie far apart."""
-_FIELDS = (
-    "sent",
-    "subject",
-    "is_reply",
-    "author",
-    "to",
-    "cc",
-    "display_from",
-    "display_to",
-    "message_id",
-    "references",
-)
-"""Of `Digest`, in the order of the columns."""
-_Column = tuple[int, str]
+"""Rows of scattered messages at a time; of a range, `reading.MEMBERS_AT_ONCE`."""
+_DEFAULTS = Keys(0, b"", False, b"", b"", b"", b"", b"", b"", ())
+
+
+class _Rows(NamedTuple):
+    """Columns of messages, by UID."""
+
+    uids: Sequence[int]
+    arrivals: Sequence[int]
+    sizes: Sequence[int]
+    heaps: Sequence[int]
 
 
 class MailDigests:
@@ -51,25 +46,51 @@ class MailDigests:
     def __call__(
         self, account: int, mailbox: int, uids: UIDSet, facets: Facet
     ) -> Iterator[list[Digest]]:
-        source = _Source(self._blocks, account, facets) if facets else None
-        for rows in self._store.messages(account, mailbox, uids, Want.BASE, SLICE):
-            digests = [Digest(row.uid, row.internal_date, row.size, row.heap) for row in rows]
+        wanted = [number for number, facet in enumerate(COLUMN_FACETS) if facets & facet]
+        source = _Source(self._blocks, account, facets, wanted) if wanted else None
+        for rows in self._rows(account, mailbox, uids):
+            columns: list[Iterable[Any]] = [repeat(value) for value in _DEFAULTS]
             if source is not None:
-                missing = source.fill(digests)
+                found, missing = source.columns(rows.heaps)
                 if missing:
-                    self._read(account, mailbox, missing, facets)
+                    self._read(account, mailbox, rows, missing, found)
                 if facets & Facet.SENT:
-                    for digest in digests:
-                        digest.sent = digest.sent or digest.arrival
-            yield digests
+                    found[0] = [
+                        sent or arrival
+                        for sent, arrival in zip(found[0], rows.arrivals, strict=True)
+                    ]
+                for number, column in found.items():
+                    columns[number] = column
+            yield list(map(Digest, *rows, *columns))
 
-    def _read(self, account: int, mailbox: int, missing: list[Digest], facets: Facet) -> None:
-        """From the messages' headers."""
-        by_uid = {digest.uid: digest for digest in missing}
+    def _rows(self, account: int, mailbox: int, uids: UIDSet) -> Iterator[_Rows]:
+        if len(uids.ranges) == 1:
+            yield from map(_Rows._make, self._blocks.rows(account, mailbox, uids.ranges[0]))
+            return
+        for rows in self._store.messages(account, mailbox, uids, Want.BASE, SLICE):
+            yield _Rows(
+                [row.uid for row in rows],
+                [row.internal_date for row in rows],
+                [row.size for row in rows],
+                [row.heap for row in rows],
+            )
+
+    def _read(
+        self,
+        account: int,
+        mailbox: int,
+        rows: _Rows,
+        missing: list[int],
+        found: dict[int, list[Any]],
+    ) -> None:
+        """From the messages' headers. missing: places in the rows."""
+        by_uid = {rows.uids[place]: place for place in missing}
         want = Want.HEADER | Want.SENT
-        for rows in self._store.messages(account, mailbox, UIDSet.of(by_uid), want):
-            for row in rows:
-                _set(by_uid[row.uid], _keys(row), _columns(facets))
+        for read in self._store.messages(account, mailbox, UIDSet.of(by_uid), want):
+            for row in read:
+                keys = _keys(row)
+                for number, column in found.items():
+                    column[by_uid[row.uid]] = keys[number]
 
 
 def _keys(row: MessageRow) -> Keys:
@@ -77,80 +98,67 @@ def _keys(row: MessageRow) -> Keys:
     return keys_of(row.header, row.sent or 0)
 
 
-def _columns(facets: Facet) -> list[_Column]:
-    return [
-        (number, name)
-        for number, (name, facet) in enumerate(zip(_FIELDS, COLUMN_FACETS, strict=True))
-        if facets & facet
-    ]
-
-
-def _set(digest: Digest, keys: Keys, columns: list[_Column]) -> None:
-    for number, name in columns:
-        setattr(digest, name, keys[number])
-
-
-class _Block:
-    """Columns of one block. places: where in them the keys of a content are."""
-
-    __slots__ = ("columns", "places")
-
-    def __init__(self, heaps: array[int], columns: list[list[Any] | None]) -> None:
-        self.places = {heap: place for place, heap in enumerate(heaps)}
-        self.columns = columns
-
-
 class _Source:
-    """The blocks of one account, unpacked as they are asked for."""
+    """The blocks of one account. wanted: numbers of the columns that are asked for."""
 
-    def __init__(self, blocks: BlockReader, account: int, facets: Facet) -> None:
+    def __init__(self, blocks: BlockReader, account: int, facets: Facet, wanted: list[int]) -> None:
         self._blocks = blocks
         self._account = account
         self._facets = facets
-        self._columns = _columns(facets)
+        self._wanted = wanted
         self._layout = dict(blocks.layout(account))
         self._block_of: dict[int, int] = {}
         for block, heaps in self._layout.items():
             self._block_of.update(dict.fromkeys(heaps, block))
-        self._kept: OrderedDict[int, _Block] = OrderedDict()
 
-    def fill(self, digests: list[Digest]) -> list[Digest]:
-        """Sets the fields; returns those that are in no block."""
-        by_block: dict[int, list[Digest]] = {}
-        missing = []
-        for digest in digests:
-            number = self._block_of.get(digest.heap)
-            if number is None:
-                missing.append(digest)
+    def columns(self, heaps: Sequence[int]) -> tuple[dict[int, list[Any]], list[int]]:
+        """The columns of messages with these contents, and which of them are in no block."""
+        count = len(heaps)
+        found: dict[int, list[Any]] = {
+            number: [_DEFAULTS[number]] * count for number in self._wanted
+        }
+        by_block: dict[int, list[int]] = {}
+        for place, number in enumerate(map(self._block_of.get, heaps, repeat(0))):
+            if number in by_block:
+                by_block[number].append(place)
             else:
-                by_block.setdefault(number, []).append(digest)
-        fresh = [number for number in by_block if number not in self._kept]
-        self._load(fresh)
-        for number, group in by_block.items():
-            block = self._kept.get(number)
-            if block is None:
-                missing += group
-            else:
-                self._fill_from(block, group)
-        while len(self._kept) > KEPT_BLOCKS_MAX:
-            self._kept.popitem(last=False)
-        return missing
-
-    def _load(self, numbers: list[int]) -> None:
-        for number, octets in self._blocks.sections(self._account, Section.KEYS, numbers):
-            heaps = self._layout.get(number)
-            if heaps is None:
+                by_block[number] = [place]
+        missing = by_block.pop(0, [])
+        for number, octets in self._blocks.sections(self._account, Section.KEYS, sorted(by_block)):
+            if number not in by_block:
                 continue
+            held = self._layout[number]
             try:
-                columns = unpack_keys(octets, len(heaps), self._facets)
+                columns = unpack_keys(octets, len(held), self._facets)
             except DamagedBlock:
                 continue
-            self._kept[number] = _Block(heaps, columns)
+            _fill(found, columns, heaps, by_block.pop(number), held)
+        for places in by_block.values():
+            missing += places
+        return found, missing
 
-    def _fill_from(self, block: _Block, group: list[Digest]) -> None:
-        places = [block.places[digest.heap] for digest in group]
-        for number, name in self._columns:
-            column = block.columns[number]
-            assert column is not None, "the facet was asked for"
-            for digest, place in zip(group, places, strict=True):
-                setattr(digest, name, column[place])
+
+def _fill(
+    found: dict[int, list[Any]],
+    columns: list[list[Any] | None],
+    heaps: Sequence[int],
+    places: list[int],
+    held: array[int],
+) -> None:
+    """Takes what one block knows of the messages at some places."""
+    start, stop = places[0], places[-1] + 1
+    is_whole = list(heaps[start:stop]) == held.tolist()
+    inside = () if is_whole else _inside(held, [heaps[place] for place in places])
+    for number, column in found.items():
+        known = columns[number]
+        assert known is not None, "the facet was asked for"
+        if is_whole:
+            column[start:stop] = known
+        else:
+            for place, at in zip(places, inside, strict=True):
+                column[place] = known[at]
+
+
+def _inside(held: array[int], heaps: list[int]) -> list[int]:
+    at = {heap: place for place, heap in enumerate(held)}
+    return [at[heap] for heap in heaps]

@@ -30,6 +30,11 @@ _MEMBERS = (
     " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?)"
 )
 """As texts: a third of the time of so many rows of two numbers."""
+_ROWS = (
+    "SELECT json_group_array(uid), json_group_array(internal_date), json_group_array(size),"
+    " json_group_array(heap) FROM (SELECT uid, internal_date, size, heap FROM message"
+    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?)"
+)
 _numbers = msgspec.json.Decoder(list[int])
 UID_MAX = 0xFFFF_FFFF
 PLAIN, SEALED = b"\0", b"\1"
@@ -172,6 +177,21 @@ class BlockReader:
         if among is not None and len(among.ranges) > 1:
             return _within(uids, heaps, among)
         return uids, heaps
+
+    def rows(self, account: int, mailbox: int, uids: tuple[int, int]) -> Iterator[list[list[int]]]:
+        """UIDs from the first to the last, arrivals, sizes and addresses, some at a time.
+
+        Raises: Unavailable.
+        """
+        start, high = uids
+        while start <= high:
+            params = (account, mailbox, start, high, MEMBERS_AT_ONCE)
+            found = [_numbers.decode(text) for text in next(self._rows.execute(_ROWS, params))]
+            if found[0]:
+                yield found
+            if len(found[0]) < MEMBERS_AT_ONCE:
+                break
+            start = found[0][-1] + 1
 
 
 def _within(uids: array[int], heaps: array[int], among: UIDSet) -> tuple[array[int], array[int]]:
