@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from postroad.lab.process import PostroadServer
-from support.stress import stress
+from support.stress import Client, stress
+from support.stress_wide import Wide
 from support.world import World
 
 SECONDS = float(os.environ.get("POSTROAD_STRESS_SECONDS", "20"))
@@ -36,11 +37,17 @@ def place(request: pytest.FixtureRequest, shared_world: World) -> Iterator[tuple
     assert server.stop() == 0, server.log_end()
 
 
-@pytest.mark.parametrize("boxes", [[b"One"], [b"One", b"Two", b"Three"]], ids=["one", "three"])
-def test_nothing_wrong_is_said(place: tuple[int, bytes], boxes: list[bytes]) -> None:
+@pytest.mark.parametrize(
+    ("boxes", "kind"),
+    [([b"One"], Client), ([b"One", b"Two", b"Three"], Client), ([b"Uno", b"Due"], Wide)],
+    ids=["one", "three", "wide"],
+)
+def test_nothing_wrong_is_said(
+    place: tuple[int, bytes], boxes: list[bytes], kind: type[Client]
+) -> None:
     seed = int(os.environ.get("POSTROAD_STRESS_SEED", str(int(time.time()))))
     print(f"seed {seed}")
     port, login = place
-    doing = stress(port, login, clients=8, seconds=SECONDS, seed=seed, boxes=boxes)
+    doing = stress(port, login, clients=8, seconds=SECONDS, seed=seed, boxes=boxes, kind=kind)
     record = asyncio.run(doing)
     assert sum(record.commands.values()) > SECONDS * 20, record.commands

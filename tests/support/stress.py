@@ -11,10 +11,14 @@ import asyncio
 import random
 import re
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from support.raw_imap import Value, values
+from support.strict import NotGrammar, Watcher
 
+Act: TypeAlias = Callable[[], Awaitable[None]]
 _LITERAL = re.compile(rb"~?\{(\d+)\+?\}\r\n\Z")
 _FLAGS = (b"\\Seen", b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Draft", b"$Work", b"urgent")
 _STATIC = (b"RFC822.SIZE", b"INTERNALDATE", b"ENVELOPE", b"BODYSTRUCTURE", b"BODY", b"BODY[]")
@@ -74,6 +78,8 @@ class Client:
         self.tag = 0
         self.mode: frozenset[bytes] = frozenset()
         self.offered: frozenset[bytes] = frozenset()
+        self.watcher = Watcher()
+        """Each response is held to the grammar."""
         self._resynchronised: dict[int, frozenset[bytes]] = {}
         """What the last QRESYNC told."""
         self.forget()
@@ -100,6 +106,7 @@ class Client:
             "127.0.0.1", self.port, limit=1 << 24
         )
         self.forget()
+        self.watcher = Watcher()
         await self.response()
         await self.ok(b"LOGIN " + self.login)
         out = await self.ok(b"CAPABILITY")
@@ -131,6 +138,10 @@ class Client:
             if literal is None:
                 self.dialog.append(b"S: " + out[:2000])
                 del self.dialog[:-60]
+                try:
+                    self.watcher.response(out[:-2])
+                except NotGrammar as error:
+                    raise self.wrong(str(error)) from error
                 return out[:-2]
             out += await asyncio.wait_for(self.reader.readexactly(int(literal[1])), 60)
 
@@ -395,13 +406,20 @@ class Client:
         if not self.mailbox or self.dice.random() < 0.03:
             await self.select()
             return
-        acts = (
+        acts = self.acts()
+        [chosen] = self.dice.choices([act for act, _ in acts], [weight for _, weight in acts])
+        await chosen()
+
+    def acts(self) -> list[tuple[Act, int]]:
+        """What may be done, and how often."""
+        return [
             (self.fetch, 25), (self.store, 18), (self.search, 10), (self.append, 14),
             (self.copy, 6), (self.expunge, 6), (self.status, 5), (self.noop, 6), (self.idle, 2),
             (self.pipeline, 5), (self.sort, 3),
-        )  # fmt: skip
-        [chosen] = self.dice.choices([act for act, _ in acts], [weight for _, weight in acts])
-        await chosen()
+        ]  # fmt: skip
+
+    async def settle(self) -> None:
+        """Nobody changes anything any more: is all as this client was told?"""
 
     async def fetch(self) -> None:
         found = self.some()
@@ -461,7 +479,9 @@ class Client:
                 numbers = [int(word) for word in line.split()[2:] if word.isdigit()]
                 if not uid and numbers and max(numbers) > len(self.uids):
                     raise self.wrong(f"SEARCH finds {max(numbers)} of {len(self.uids)}")
-            elif line.startswith(b"* ESEARCH") and b'(TAG "s%d")' % self.tag not in line:
+            elif re.match(
+                rb"\* ESEARCH (?!.* (?:ADDTO|REMOVEFROM) )(?!.*\"s%d\")" % self.tag, line
+            ):
                 raise self.wrong("ESEARCH with another tag")
 
     async def sort(self) -> None:
@@ -592,11 +612,18 @@ async def agree(clients: list[Client]) -> None:
 
 
 async def stress(
-    port: int, login: bytes, *, clients: int, seconds: float, seed: int, boxes: list[bytes]
+    port: int,
+    login: bytes,
+    *,
+    clients: int,
+    seconds: float,
+    seed: int,
+    boxes: list[bytes],
+    kind: type[Client] = Client,
 ) -> Record:
     """Raises: Wrong with the dialog of the client that saw it."""
     record = Record()
-    made = [Client(port, login, record, seed * 1000 + number, boxes) for number in range(clients)]
+    made = [kind(port, login, record, seed * 1000 + number, boxes) for number in range(clients)]
     await made[0].connect()
     for name in boxes:
         await made[0].ask(b"CREATE " + name)
@@ -612,6 +639,8 @@ async def stress(
                 await client.connect()
 
     await asyncio.gather(*(run(client) for client in made))
+    for client in made:
+        await client.settle()
     await agree(made)
     for client in made:
         await client.close()
