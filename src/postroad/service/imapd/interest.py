@@ -64,7 +64,8 @@ def _covers(group: Group, name: str, *, own: bool, subscribed: bool) -> bool:
             return subscribed
         case Whose.SUBTREE:
             return any(
-                name == above or name.startswith(above + SEPARATOR) for above in group.mailboxes
+                name == above or name.startswith(above and above + SEPARATOR)
+                for above in group.mailboxes
             )
         case _:
             return name in group.mailboxes

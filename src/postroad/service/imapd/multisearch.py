@@ -135,10 +135,11 @@ def _meant(session: Session, source: Source) -> Iterator[tuple[Place | None, boo
 
 
 def _below(session: Session, source: Source) -> Iterator[tuple[Place | None, bool]]:
+    """A subtree of "" is all there is."""
     everything = places.places(session)
     for name in source.names:
         yield places.find(session, name), True
-        above = name + SEPARATOR
+        above = name and name + SEPARATOR
         for place in everything:
             if place.name.startswith(above):
                 is_child = SEPARATOR not in place.name[len(above) :]
