@@ -15,6 +15,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 HEADER = struct.Struct("<4sIII32s")
 """kind, CRC-32 of kind and all that follows, octets stored, octets, SHA-256."""
 RAW = b"PRr1"
@@ -33,8 +35,7 @@ class Damaged(Exception):
     """Octets on disk are not what was written. The text names the blob and the fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackRef:
+class PackRef(msgspec.Struct, frozen=True):
     """`p<pack>:<offset>:<octets on disk, header included>:<octets>`."""
 
     pack: int

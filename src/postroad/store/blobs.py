@@ -158,7 +158,8 @@ class BlobStore:
             ref = parse_ref(blob)
             if isinstance(ref, FileRef):
                 return self._read_file(ref)
-            octets, _ = self.read_with_checksum(ref)
+            kind, stored, _ = self.record(ref, ahead=True)
+            octets = self.records.unpack(kind, stored, ref.size)
         except FAULTS as error:
             raise _fault(blob, error) from error
         self._last = (blob, octets)
@@ -212,10 +213,14 @@ class BlobStore:
             return "its SHA-256 differs"
         return None
 
-    def record(self, ref: PackRef) -> tuple[bytes, memoryview, bytes]:
-        """(kind, stored octets, SHA-256) as in the pack, checked. Raises: Damaged, OSError."""
+    def record(self, ref: PackRef, *, ahead: bool = False) -> tuple[bytes, memoryview, bytes]:
+        """(kind, stored octets, SHA-256) as in the pack, checked. Raises: Damaged, OSError.
+
+        ahead: the records that follow it may be wanted next.
+        """
+        read = self._packs.read_ahead if ahead else self._packs.read
         try:
-            return check_record(self._packs.read(ref.pack, ref.stored, ref.offset), ref)
+            return check_record(read(ref.pack, ref.stored, ref.offset), ref)
         except (Damaged, OSError):
             # The descriptor may be of a pack that is gone, and was put back by an operator.
             self._packs.let_go(ref.pack)
