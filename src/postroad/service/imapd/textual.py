@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 
+from postroad.mail.uidset import UIDSet
 from postroad.message.dates import parse_date
 from postroad.message.header import unfold
 from postroad.protocol.imap import search_keys as keys
@@ -86,10 +88,12 @@ class Texts:
         view = self._view
         span, _ = span_of(among, view.uids)
         answers = self._store.index.find(view.account, view.mailbox, needles, span)
+        matched = _combined(answers, combine)
+        if all(_reaches(answer.covered, among) for answer in answers):
+            return _members(matched, among), []
         known = set(among)
         for answer in answers:
             known.intersection_update(answer.covered)
-        matched = _combined(answers, combine)
         found = [uid for uid in among if uid in known and uid in matched]
         rest = [uid for uid in among if uid not in known] if len(known) < len(among) else []
         return found, rest
@@ -170,6 +174,26 @@ def _header_of(row: MessageRow) -> SearchText:
 def _combined(answers: Sequence[Found], combine: Combine) -> set[int]:
     sets = [set(answer.matched) for answer in answers]
     return set.intersection(*sets) if combine is all else set.union(*sets)
+
+
+def _reaches(covered: UIDSet, among: Sequence[int]) -> bool:
+    """Whether one range holds all of them, as it does where everything is indexed."""
+    if len(covered.ranges) != 1:
+        return False
+    low, high = covered.ranges[0]
+    return low <= among[0] and among[-1] <= high
+
+
+def _members(matched: set[int], among: Sequence[int]) -> list[int]:
+    """Those of ascending UIDs that are in the set."""
+    if 16 * len(matched) > len(among):
+        return [uid for uid in among if uid in matched]
+    out = []
+    for uid in sorted(matched):
+        at = bisect_left(among, uid)
+        if at < len(among) and among[at] == uid:
+            out.append(uid)
+    return out
 
 
 def written_on(row: MessageRow, key: keys.Sent) -> bool:

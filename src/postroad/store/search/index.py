@@ -259,6 +259,8 @@ def _found(
     item: _Sought, uids: array[int], heaps: array[int], there: set[int], known: UIDSet
 ) -> Found:
     matched = item.matched
+    if not matched:
+        return Found(UIDSet(), known)
     return Found(
         UIDSet.of(
             [
