@@ -191,9 +191,16 @@ class Transaction:
 
     async def _retr(self, number: int) -> None:
         row = self._row(number, Want.OCTETS)
-        if row is not None:
-            await self._send(f"{self.drop.octets(number)} octets", self._slices(row, 0))
-            self.retrieved += 1
+        if row is None:
+            return
+        first = f"{self.drop.octets(number)} octets"
+        if row.size <= ON_LOOP_OCTETS_MAX:
+            octets = self._read(row, 0, row.size)
+            self._out.say(replies.ok(first) + replies.stuffed(octets))
+            self.octets += row.size
+        else:
+            await self._send(first, self._slices(row, 0))
+        self.retrieved += 1
 
     async def _top(self, number: int, lines_max: int) -> None:
         row = self._row(number, Want.OCTETS | Want.HEADER)
@@ -229,13 +236,17 @@ class Transaction:
         while start < row.size:
             stop = min(start + step, row.size)
             if row.size <= ON_LOOP_OCTETS_MAX:
-                octets = self._site.store.octets_range(row, start, stop)
+                yield self._read(row, start, stop)
             else:
-                octets = await asyncio.to_thread(self._site.store.octets_range, row, start, stop)
-            if len(octets) != stop - start:
-                raise Unavailable("a stored message is shorter than its row says")
-            yield octets
+                yield await asyncio.to_thread(self._read, row, start, stop)
             start = stop
+
+    def _read(self, row: MessageRow, start: int, stop: int) -> bytes:
+        """Raises: Unavailable."""
+        octets = self._site.store.octets_range(row, start, stop)
+        if len(octets) != stop - start:
+            raise Unavailable("a stored message is shorter than its row says")
+        return octets
 
     async def _top_slices(self, row: MessageRow, lines_max: int) -> AsyncIterator[bytes]:
         assert row.header is not None

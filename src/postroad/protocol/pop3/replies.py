@@ -43,6 +43,12 @@ def _line(text: str) -> bytes:
     return octets[: LINE_OCTETS_MAX - 2] + b"\r\n"
 
 
+def stuffed(octets: bytes) -> bytes:
+    """A whole message as it goes to the wire, with the end of the answer."""
+    stuffer = DotStuffer()
+    return stuffer.feed(octets) + stuffer.end()
+
+
 class DotStuffer:
     """Message octets to the wire, fed in chunks of any size.
 
