@@ -216,6 +216,13 @@ class Store(Protocol):
         date) or "size" is in [low, high), ascending. Walks all of them: use a thread."""
         ...
 
+    def flagged(
+        self, account: int, mailbox: int, combinations: int, uids: tuple[int, int]
+    ) -> list[int]:
+        """UIDs [first, last] with such system flags, ascending. combinations: bit n is set where a
+        message whose flags are n counts. Walks all of them: use a thread for many."""
+        ...
+
     def changes(self, account: int, mailbox: int, since: int) -> Changes | None:
         """What changed after modseq `since`; None when the mailbox is gone."""
         ...

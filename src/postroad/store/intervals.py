@@ -1,4 +1,4 @@
-"""Messages by an interval of one column: dates and sizes, as searches ask for them.
+"""Messages by one column, as searches ask for them: an interval of dates or sizes, flags.
 
 One statement that the database answers by itself, as one text: it takes some 10 ms for 100,000
 messages and belongs on a thread.
@@ -21,11 +21,15 @@ _COLUMNS = {
         " WHERE m.account = ? AND m.mailbox = ? AND m.uid BETWEEN ? AND ? AND c.sent <> 0"
     ),
 }
+_FLAGGED = (
+    f"SELECT json_group_array(u) FROM (SELECT m.uid AS u{_MESSAGES}"
+    " AND (? >> (m.flags & 31)) & 1 ORDER BY m.uid)"
+)
 _numbers = msgspec.json.Decoder(list[int])
 
 
 class IntervalReads:
-    """The part of `store.contract.Store` that finds messages by dates and sizes."""
+    """The part of `store.contract.Store` that finds messages by dates, sizes and flags."""
 
     _database: Database
 
@@ -45,5 +49,12 @@ class IntervalReads:
             " WHERE v >= ? AND v < ?",
             (account, mailbox, *uids, low, high),
         )
+        assert row is not None, "an aggregate gives a row"
+        return _numbers.decode(row[0])
+
+    def flagged(
+        self, account: int, mailbox: int, combinations: int, uids: tuple[int, int]
+    ) -> list[int]:
+        row = self._database.first(_FLAGGED, (account, mailbox, *uids, combinations))
         assert row is not None, "an aggregate gives a row"
         return _numbers.decode(row[0])

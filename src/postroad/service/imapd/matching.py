@@ -170,6 +170,13 @@ class Finder:
         view, store = self._view, self._store
         truth = _Truth(key)
         span, counts = span_of(among, self._everything)
+        if len(span.ranges) == 1 and not view.reader and not _asks_for_keywords(key):
+            bounds = span.ranges[0]
+            found = await apart(
+                lambda: store.flagged(view.account, view.mailbox, truth.combinations, bounds),
+                len(self._everything),
+            )
+            return await self._of_those(found, among)
         out: list[int] = []
         for digest in store.digests(view.account, view.mailbox, span, modseqs=False):
             digest = digest_as_read(store, view, digest)
@@ -198,6 +205,10 @@ class Finder:
         found = await asyncio.to_thread(
             self._store.between, view.account, view.mailbox, column, (low, high), bounds
         )
+        return await self._of_those(found, among)
+
+    async def _of_those(self, found: list[int], among: Sequence[int]) -> Sequence[int]:
+        """Of what the store has found between the ends of `among`."""
         if among is self._everything and self._view.vanished is None:
             return found
         return await apart(lambda: _both(found, among), len(found) + len(among))
@@ -349,6 +360,17 @@ def _is_of_flags(key: Key) -> bool:
             return False
 
 
+def _asks_for_keywords(key: Key) -> bool:
+    """Of a key of flags alone."""
+    match key:
+        case keys.And() | keys.Or():
+            return any(map(_asks_for_keywords, _flat(key)))
+        case keys.Not():
+            return _asks_for_keywords(key.key)
+        case _:
+            return isinstance(key, keys.HasKeyword)
+
+
 class _Truth:
     """A key of flags alone, worked out once for each combination of flags that is met."""
 
@@ -359,6 +381,11 @@ class _Truth:
         none: frozenset[bytes] = frozenset()
         self._plain = [_holds(key, bits, none) for bits in range(WORDED)]
         self._worded: dict[tuple[int, bytes], bool] = {}
+
+    @property
+    def combinations(self) -> int:
+        """Bit n: whether a message whose flags are n matches, when keywords do not matter."""
+        return sum([matches << bits for bits, matches in enumerate(self._plain)])
 
     def select(self, packed: list[int], words: dict[int, bytes]) -> list[int]:
         """UIDs of a digest's messages that match."""
