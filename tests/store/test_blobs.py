@@ -7,8 +7,12 @@ import hashlib
 import os
 import random
 import resource
+import struct
+import sys
 import threading
 import tracemalloc
+import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,6 +33,11 @@ from postroad.mail.errors import LocalProtocolError, Unavailable
 from postroad.store import appending, open_packs
 from postroad.store.blobs import BlobStore
 from postroad.store.sweep import DRAFT_AGE_S, remove_stale_drafts
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BOUND = limits.DRAFT_MEMORY_OCTETS_MAX
 NOISE = random.Random(5).randbytes(BOUND * 2)
@@ -317,3 +326,21 @@ def test_a_record_never_grows_past_what_it_says(tmp_path: Path) -> None:
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
     store.close()
+
+
+@pytest.mark.parametrize("octets", [b"s", b"short", b"all work and no play " * 40])
+def test_records_of_the_first_version_are_read(blobs: BlobStore, octets: bytes) -> None:
+    """Their checksum leaves the kind out; a record taken for the other kind is found out."""
+    plain = len(octets) < 100
+    stored = octets if plain else zstd.compress(octets)
+    kind, other = (b"PRr1", b"PRz1") if plain else (b"PRz1", b"PRr1")
+    tail = struct.pack("<II32s", len(stored), len(octets), hashlib.sha256(octets).digest())
+    crc = struct.pack("<I", zlib.crc32(tail + stored))
+    blob = f"p7:48:{48 + len(stored)}:{len(octets)}"
+    path = pack_path(blobs.data_dir, 7)
+    path.write_bytes(bytes(48) + kind + crc + tail + stored)
+    assert blobs.read(blob) == octets
+    check_blob(blobs.data_dir, blob)
+    path.write_bytes(bytes(48) + other + crc + tail + stored)
+    with closing(BlobStore.open(blobs.data_dir)) as anew, pytest.raises(Unavailable):
+        anew.read(blob)

@@ -18,7 +18,10 @@ from pathlib import Path
 import msgspec
 
 HEADER = struct.Struct("<4sIII32s")
-"""kind, CRC-32 of kind and all that follows, octets stored, octets, SHA-256."""
+"""kind, CRC-32 of kind and all that follows, octets stored, octets, SHA-256.
+
+In records of 0.1 the CRC does not cover the kind, which is RAW or ZSTD there.
+"""
 RAW = b"PRr1"
 ZSTD = b"PRz1"
 DICTIONARY = b"PRd1"
@@ -26,6 +29,8 @@ DICTIONARY = b"PRd1"
 SEALED = b"PRs1"
 """Octets of one account, sealed with its key; SHA-256 is of the stored octets, not of what they
 hold: nobody without the key may compare."""
+_FIRST_KINDS = frozenset((RAW, ZSTD))
+"""Those of 0.1. One taken for the other is found out by its lengths, or cannot be unpacked."""
 KINDS = frozenset((RAW, ZSTD, DICTIONARY, SEALED))
 RECORD_OCTETS_MAX = 1 << 20
 """No record is longer: the bound of a blob in a pack is 256 KiB."""
@@ -97,8 +102,12 @@ def check_record(record: bytes | memoryview, ref: PackRef) -> tuple[bytes, memor
     kind, crc, stored, size, sha256 = HEADER.unpack_from(view)
     if kind not in KINDS or stored + HEADER.size != ref.stored or size != ref.size:
         raise Damaged(f"blob {ref}: there is no record of this length here")
-    if zlib.crc32(view[8:], zlib.crc32(kind)) != crc:
+    if zlib.crc32(view[8:], zlib.crc32(kind)) != crc and not (
+        kind in _FIRST_KINDS and zlib.crc32(view[8:]) == crc
+    ):
         raise Damaged(f"blob {ref}: checksum differs")
+    if kind == RAW and stored != size:
+        raise Damaged(f"blob {ref}: its record is of another kind")
     return kind, view[HEADER.size :], sha256
 
 
