@@ -97,7 +97,8 @@ def test_delete_leaves_inferiors_and_never_takes_inbox(form: str, tmp_path: Path
         await state.database.submit(create("a/b"))
         await state.database.submit(delete("a"))
         assert names(state) == [*FIRST, "a/b"]
-        assert await fault_of(state.database.submit(delete("a"))) is Fault.NONEXISTENT
+        assert await fault_of(state.database.submit(delete("a"))) is Fault.HASCHILDREN
+        assert await fault_of(state.database.submit(delete("b"))) is Fault.NONEXISTENT
         assert await fault_of(state.database.submit(delete("INBOX"))) is Fault.CANNOT
         assert await fault_of(state.database.submit(delete("inbox"))) is Fault.CANNOT
 
@@ -132,6 +133,9 @@ def test_rename_takes_inferiors_along(form: str, tmp_path: Path) -> None:
         await state.database.submit(delete("q"))
         assert await fault_of(state.database.submit(rename("n/m", "q"))) is Fault.ALREADYEXISTS
         assert "n/m" in names(state)
+        await state.database.submit(rename("q", "p"))  # a name that only has inferiors
+        assert "p/b" in names(state)
+        assert not {"p", "q", "q/b"} & set(names(state))
 
     run(form, tmp_path, scenario)
 

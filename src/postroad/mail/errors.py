@@ -60,6 +60,7 @@ class Fault(Enum):
     LIMIT = "LIMIT"
     INUSE = "INUSE"
     NOPERM = "NOPERM"
+    HASCHILDREN = "HASCHILDREN"
     CONFLICT = "CONFLICT"
 
 

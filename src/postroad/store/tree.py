@@ -124,6 +124,8 @@ def delete(tx: Transaction, account: int, name: str, now: int) -> None:
         raise StateError(Fault.CANNOT, "INBOX cannot be deleted")
     mailbox = mailbox_id(tx, account, name)
     if mailbox is None:
+        if _with_inferiors(tx, account, name):
+            raise StateError(Fault.HASCHILDREN, f"{name} only has mailboxes below it")
         raise no_mailbox(name)
     key = (account, mailbox)
     sums = tx.first(
@@ -186,14 +188,14 @@ def release_contents(
 
 
 def rename(tx: Transaction, account: int, name: str, to: str, now: int) -> int | None:
-    """Renames with all inferior names. For INBOX: makes `to` and returns its id; the caller moves
-    the messages. Source: RFC 3501 §6.3.5."""
+    """Renames with all inferior names, also a name that only has such. For INBOX: makes `to` and
+    returns its id; the caller moves the messages. Source: RFC 3501 §6.3.5."""
     name = names.canonical(name.removesuffix(names.SEPARATOR))
     to = names.check_name(to)
     if name == "INBOX":
         return create(tx, account, to, "", now).mailbox
-    mailbox = mailbox_id(tx, account, name)
-    if mailbox is None:
+    rows = _with_inferiors(tx, account, name)
+    if not rows:
         raise no_mailbox(name)
     if to == name or mailbox_id(tx, account, to) is not None:
         raise StateError(Fault.ALREADYEXISTS, f"there is a mailbox {to} already")
@@ -203,13 +205,6 @@ def rename(tx: Transaction, account: int, name: str, to: str, now: int) -> int |
     modseq = next_modseq(tx, account, mailboxes=len(missing))
     if missing:
         quota.check(tx, account, "mailboxes")
-    rows = list(
-        tx.execute(
-            "SELECT mailbox, name FROM mailbox WHERE account = ?1"
-            " AND (name = ?2 OR (name > ?2 || '/' AND name < ?2 || '0')) ORDER BY name",
-            (account, name),
-        )
-    )
     for parent in missing:
         _insert(tx, account, parent, "", modseq, now)
     for number, old in rows:
@@ -220,8 +215,18 @@ def rename(tx: Transaction, account: int, name: str, to: str, now: int) -> int |
             "UPDATE mailbox SET name = ?, highestmodseq = ? WHERE account = ? AND mailbox = ?",
             (new, modseq, account, number),
         )
-    tx.notify(Notice(Topic.MAILBOXES, account, mailbox, modseq))
+    tx.notify(Notice(Topic.MAILBOXES, account, rows[0][0], modseq))
     return None
+
+
+def _with_inferiors(tx: Transaction, account: int, name: str) -> list[tuple[int, str]]:
+    """The mailbox of this name, if there is one, and all below it: (id, name), by name."""
+    rows = tx.execute(
+        "SELECT mailbox, name FROM mailbox WHERE account = ?1"
+        " AND (name = ?2 OR (name > ?2 || '/' AND name < ?2 || '0')) ORDER BY name",
+        (account, name),
+    )
+    return [(number, found) for number, found in rows]
 
 
 def subscribe(tx: Transaction, account: int, name: str, subscribed: bool) -> None:

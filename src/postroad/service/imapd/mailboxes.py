@@ -66,15 +66,24 @@ async def create(session: Session, command: Create) -> Answer:
     return Answer("Created", b"MAILBOXID (%b)" % mailbox_id(made))
 
 
+def _there(session: Session, name: str) -> tuple[int, str]:
+    """Whose a mailbox is that is to go from its name, and his name for it. A level of one's own
+    names need be no mailbox: the store knows what is below it. Raises: StateError."""
+    place = places.find(session, name)
+    if place is None and name.partition(SEPARATOR)[0] not in (places.USERS, places.PUBLIC):
+        return session.user, name
+    if place is None or not place.allows("x"):
+        raise places.denied(place)
+    return place.account, place.mailbox.name
+
+
 async def delete(session: Session, command: Delete) -> Answer:
     """A session that has the mailbox selected, this one too, is told * BYE."""
     site = session.site
-    place = places.need(session, command.mailbox.removesuffix(SEPARATOR), "x")
+    account, name = _there(session, command.mailbox.removesuffix(SEPARATOR))
     await long.submit(
         session,
-        operations.DeleteMailbox(
-            account=place.account, name=place.mailbox.name, now=unix(site.clock.now())
-        ),
+        operations.DeleteMailbox(account=account, name=name, now=unix(site.clock.now())),
     )
     view = session.view
     if view is not None and site.store.mailbox_by_id(view.account, view.mailbox) is None:
@@ -86,21 +95,16 @@ async def delete(session: Session, command: Delete) -> Answer:
 async def rename(session: Session, command: Rename) -> Answer:
     """With all below it, within one owner's mailboxes; the client hears of it as others would."""
     site = session.site
-    place = places.need(session, command.mailbox.removesuffix(SEPARATOR), "x")
+    owner, old = _there(session, command.mailbox.removesuffix(SEPARATOR))
     name = new_name(session, command.to)
     account, to = places.home(session, name)
-    if account != place.account:
+    if account != owner:
         return no("A mailbox cannot change its owner", b"CANNOT")
     await long.submit(
         session,
-        operations.RenameMailbox(
-            account=account,
-            name=place.mailbox.name,
-            to=to,
-            now=unix(site.clock.now()),
-        ),
+        operations.RenameMailbox(account=account, name=old, to=to, now=unix(site.clock.now())),
     )
-    if session.rev2 and place.mailbox.name != "INBOX":
+    if session.rev2 and old != "INBOX":
         session.put(renamed(session, name, command.mailbox.removesuffix(SEPARATOR)))
     else:
         _tell_name(session, name, command.to)
