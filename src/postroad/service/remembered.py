@@ -16,8 +16,6 @@ from threading import Lock
 
 OCTETS_MAX = 16 << 20
 """Of one process: the order of four million messages."""
-MESSAGES_MIN = 64
-"""Smaller sets are worked out anew in no time."""
 _ENTRY_OCTETS = 400
 """What an entry takes beside its octets."""
 

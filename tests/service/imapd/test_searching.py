@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from postroad.mail.errors import Unavailable
-from postroad.service.imapd import IMAPService
+from postroad.service.imapd import IMAPService, ordering, thread
 from postroad.service.imapd.spans import runs, span_of
 from postroad.store.values import MessageRow
 from support.imap import Client
@@ -37,6 +38,67 @@ def run(directory: Path, scenario: Scenario, second: str = "ann@one.example") ->
 
 def message(subject: str, *fields: str) -> bytes:
     return "\r\n".join([f"Subject: {subject}", *fields, "", "some text", ""]).encode()
+
+
+# -- what is remembered ---------------------------------------------------------------------------
+
+
+def test_orders_and_threads_are_worked_out_once_and_stay_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 5256 §3: whoever asks, and whatever came and went meanwhile."""
+    worked: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def call(*args: object) -> object:
+            worked.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(ordering, "_in_order")
+    counted(thread, "_worked_out")
+    by_subject, downwards = b"SORT (SUBJECT) UTF-8 ALL", b"SORT (REVERSE SUBJECT) UTF-8 ALL"
+    threads, by_uid = b"THREAD REFS UTF-8 ALL", b"UID THREAD REFS UTF-8 ALL"
+
+    async def scenario(made: TestSite, one: Client, other: Client) -> None:
+        async def first(client: Client, command: bytes) -> bytes:
+            return (await client.ok(command))[0]
+
+        await one.append(message("b", "Message-ID: <1@x>"))
+        await one.append(message("c", "References: <1@x>"))
+        await one.append(message("a", "Message-ID: <3@x>"))
+        await one.ok(b"SELECT INBOX")
+        await other.ok(b"SELECT INBOX")
+        for client in (one, one, other):
+            assert await first(client, by_subject) == b"* SORT 3 1 2"
+            assert await first(client, threads) == b"* THREAD (1 2)(3)"
+        assert worked == ["_in_order", "_worked_out"]
+        assert await first(one, downwards) == b"* SORT 2 1 3"
+        assert await first(one, b"SORT (SUBJECT) UTF-8 2:3") == b"* SORT 3 2"
+        assert await first(one, b"THREAD REFS UTF-8 2:3") == b"* THREAD (2)(3)"
+        assert len(worked) == 5
+        await other.append(message("0", "In-Reply-To: <3@x>"))
+        await one.ok(b"NOOP")
+        assert await first(one, by_subject) == b"* SORT 4 3 1 2"
+        assert await first(one, threads) == b"* THREAD (1 2)(3 4)"
+        await other.ok(b"NOOP")
+        await other.ok(b"STORE 1 +FLAGS (\\Deleted)")
+        await other.ok(b"EXPUNGE")
+        assert await first(other, threads) == b"* THREAD (1)(2 3)"
+        assert await first(one, b"UID SORT (SUBJECT) UTF-8 1:*") != b""
+        await one.ok(b"NOOP")
+        assert await first(one, threads) == b"* THREAD (1)(2 3)"
+        assert await first(one, by_uid) == b"* THREAD (2)(3 4)"
+        assert await first(one, by_subject) == b"* SORT 3 2 1"
+        await one.ok(b"CREATE Box")
+        await one.append(message("z"), mailbox=b"Box")
+        await one.ok(b"SELECT Box")
+        assert await first(one, b"UID " + by_subject) == b"* SORT 1"
+
+    run(tmp_path, scenario)
 
 
 # -- contexts -------------------------------------------------------------------------------------

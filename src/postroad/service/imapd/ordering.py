@@ -14,7 +14,7 @@ from typing import Any
 from postroad.protocol.imap.sort import Criterion, SortKey
 from postroad.service.imapd.spans import span_of
 from postroad.service.imapd.view import View
-from postroad.service.remembered import MESSAGES_MIN, Remembered, set_key
+from postroad.service.remembered import Remembered, set_key
 from postroad.store.contract import Store
 from postroad.store.search.contract import Digest, Facet
 
@@ -45,7 +45,7 @@ async def in_order(
     """
     if len(found) < 2:
         return found
-    if len(found) < MESSAGES_MIN or any(item.key is SortKey.RELEVANCY for item in by):
+    if any(item.key is SortKey.RELEVANCY for item in by):
         return await asyncio.to_thread(_in_order, store, view, found, by, scores)
     return await asyncio.to_thread(_known_order, store, remembered, view, found, by)
 

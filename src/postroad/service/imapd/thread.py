@@ -16,7 +16,7 @@ from postroad.service.imapd.results import numbers_of
 from postroad.service.imapd.search import answer, prepare
 from postroad.service.imapd.session import Answer, Session
 from postroad.service.imapd.view import View
-from postroad.service.remembered import MESSAGES_MIN, Remembered, set_key
+from postroad.service.remembered import Remembered, set_key
 from postroad.store.contract import Store
 from postroad.store.search.contract import Facet
 
@@ -55,8 +55,7 @@ def _threads(
     threads = remembered.get(key)
     if threads is None:
         threads = _worked_out(store, view, found, command)
-        if len(found) >= MESSAGES_MIN:
-            remembered.put(key, threads)
+        remembered.put(key, threads)
     return threads
 
 
