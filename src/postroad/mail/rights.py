@@ -5,7 +5,7 @@ Source: RFC 4314 §2.1 (letters), §2.1.1 (c and d, which older clients know), �
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from postroad.mail.flags import Flag
 
@@ -38,6 +38,13 @@ def order_rights(rights: Iterable[str]) -> str:
     return "".join(letter for letter in ALL if letter in have)
 
 
+_FLAGS = {
+    "s": int(Flag.SEEN),
+    "t": int(Flag.DELETED),
+    "w": int(Flag.ANSWERED | Flag.FLAGGED | Flag.DRAFT),
+}
+
+
 def render_rights(rights: Iterable[str]) -> str:
     """As they are told: with `c` and `d` when a member of theirs is there (RFC 4314 §2.1.1)."""
     have = frozenset(rights)
@@ -54,14 +61,6 @@ def effective(grants: Iterable[tuple[bool, str]]) -> frozenset[str]:
     return frozenset(given - taken)
 
 
-def flags_allowed(rights: Iterable[str]) -> int:
+def flags_allowed(rights: Collection[str]) -> int:
     """The bits of the system flags that may be changed (RFC 4314 §4); keywords need `w`."""
-    have = frozenset(rights)
-    bits = Flag(0)
-    if "s" in have:
-        bits |= Flag.SEEN
-    if "t" in have:
-        bits |= Flag.DELETED
-    if "w" in have:
-        bits |= Flag.ANSWERED | Flag.FLAGGED | Flag.DRAFT
-    return int(bits)
+    return sum(bits for letter, bits in _FLAGS.items() if letter in rights)

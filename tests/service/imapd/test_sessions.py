@@ -17,8 +17,12 @@ from postroad.mail.errors import Unavailable
 from postroad.mail.flags import Flag
 from postroad.net.contract import Disconnected
 from postroad.net.memory import HELLO
-from postroad.service.imapd import IMAPService
-from postroad.service.imapd.events import IMAPCommandCrashed, IMAPSessionClosed
+from postroad.service.imapd import IMAPService, news, rights
+from postroad.service.imapd.events import (
+    IMAPCommandCrashed,
+    IMAPCommandDeferred,
+    IMAPSessionClosed,
+)
 from postroad.service.imapd.session import Session
 from postroad.store.operations import DeleteMailbox, StoreFlags
 from postroad.store.values import FlagMode
@@ -432,6 +436,67 @@ def test_what_cannot_be_read_is_unavailable(tmp_path: Path, monkeypatch: Any) ->
             assert len(await one.ok(b"FETCH 1 ENVELOPE")) == 2
 
     with_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("reading", ["news", "flag_news"])
+def test_news_that_cannot_be_read_waits(tmp_path: Path, monkeypatch: Any, reading: str) -> None:
+    """The command is done all the same; nothing that happened is passed over."""
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service) as one, selected(service) as two:
+            await one.append()
+            await two.ok(b"NOOP")
+            with monkeypatch.context() as patch:
+                patch.setattr(made.site.store, reading, unreadable)
+                await one.ask(b"STORE 1 +FLAGS (\\Flagged)")
+                for _ in range(2):
+                    assert await two.ok(b"NOOP") == [b"OK Done"]
+                assert made.traced(IMAPCommandDeferred)[-1].command == "News"
+            assert await two.ok(b"NOOP") == [
+                b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))", b"OK Done",
+            ]  # fmt: skip
+
+    with_site(tmp_path, body)
+
+
+@pytest.mark.parametrize("reading", ["news", "flag_news"])
+def test_idle_goes_on_when_news_cannot_be_read(
+    tmp_path: Path, monkeypatch: Any, reading: str
+) -> None:
+    async def body(made: TestSite, service: IMAPService) -> None:
+        monkeypatch.setattr(news, "RETRY_S", 0.02)
+        async with selected(service) as one, selected(service) as two:
+            await one.append()
+            await two.ok(b"NOOP")
+            await two.send(b"i IDLE\r\n")
+            assert await two.response() == b"+ idling"
+            with monkeypatch.context() as patch:
+                patch.setattr(made.site.store, reading, unreadable)
+                await one.ask(b"STORE 1 +FLAGS (\\Flagged)")
+                while len(made.traced(IMAPCommandDeferred)) < 4:
+                    await asyncio.sleep(0.01)
+            assert await two.response() == b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))"
+            await two.send(b"DONE\r\n")
+            assert await two.response() == b"i OK Done"
+
+    with_site(tmp_path, body)
+
+
+def test_a_command_that_cannot_look_at_the_rights_is_deferred(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service) as one:
+            with monkeypatch.context() as patch:
+                patch.setattr(rights, "still_readable", unreadable)
+                assert (await one.ask(b"FETCH 1 FLAGS"))[-1].startswith(b"NO [UNAVAILABLE]")
+            await one.ok(b"NOOP")
+
+    with_site(tmp_path, body)
+
+
+def unreadable(*_: object, **__: object) -> None:
+    raise Unavailable("the disk")
 
 
 def test_a_bug_of_ours_costs_one_no(tmp_path: Path, monkeypatch: Any) -> None:

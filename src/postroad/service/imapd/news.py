@@ -8,11 +8,15 @@ Source: RFC 3501 §5.2, §5.5, §7.4.1; RFC 7162 §3.2.4, §3.2 (HIGHESTMODSEQ w
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from postroad.database.contract import Notice, Topic
+from postroad.mail.errors import Unavailable
 from postroad.mail.uidset import UIDSet
+from postroad.net.contract import Disconnected
 from postroad.service.imapd import context
+from postroad.service.imapd.events import IMAPCommandDeferred
 from postroad.service.imapd.personal import as_read
 from postroad.service.imapd.view import NUMBERS_AT_ONCE, Manner, View
 from postroad.store.contract import Store
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from postroad.service.imapd.session import Session
 
 FLAG_PAGE = 500
+RETRY_S = 5.0
+"""Until what could not be read is looked at again, if the client does not ask before."""
 
 
 def tell(
@@ -89,12 +95,14 @@ def _tell_flags(session: Session, view: View, manner: Manner) -> bool:
 
 
 def _page(store: Store, view: View) -> tuple[list[MessageRow], bool]:
+    """The view goes on when all is read: what cannot be read now is not passed over."""
     found: dict[int, MessageRow] = {}
     if view.untold:
-        wanted, view.untold = UIDSet.of(view.untold), set()
+        wanted = UIDSet.of(view.untold)
         for rows in store.messages(view.account, view.mailbox, view.known(wanted)):
             found.update((row.uid, row) for row in rows)
     more = False
+    at = view.flags_at
     for after, below in view.spans():
         room = FLAG_PAGE - len(found)
         if room <= 0:
@@ -103,14 +111,41 @@ def _page(store: Store, view: View) -> tuple[list[MessageRow], bool]:
         page = store.flag_news(view.account, view.mailbox, after, below, view.known_before, room)
         found.update((row.uid, row) for row in page)
         if len(page) == room:
-            view.flags_at = (page[-1].modseq, page[-1].uid)
+            at = (page[-1].modseq, page[-1].uid)
             more = True
             break
-        view.flags_at = (below - 1, UID_MAX)
+        at = (below - 1, UID_MAX)
+    read = as_read(store, view, sorted(found.values(), key=lambda row: row.uid))
+    view.untold.clear()
+    view.flags_at = at
     if not more:
         view.caught_up()
-    rows = sorted(found.values(), key=lambda row: row.uid)
-    return as_read(store, view, rows), more
+    return read, more
+
+
+def defer(session: Session, error: Unavailable) -> None:
+    """News that cannot be read now wait; the client has only to be told later.
+
+    Raises: Disconnected when half of something was said.
+    """
+    session.site.trace(IMAPCommandDeferred(session=session.id, command="News", what=error.what))
+    if session.partial:
+        raise Disconnected("a literal was cut short") from error
+    session.dirty = True
+    if session.retry is None:
+        loop = asyncio.get_running_loop()
+        session.retry = loop.call_later(RETRY_S, session.look_again)
+
+
+def rekeys(session: Session, notice: Notice) -> bool:
+    """Whether the URLs of the selected mailbox that this user made are void."""
+    view = session.view
+    return (
+        notice.topic is Topic.URL_KEYS
+        and view is not None
+        and (notice.account, notice.mailbox) == (view.account, view.mailbox)
+        and notice.subject == str(session.user)
+    )
 
 
 def concerns(view: View, notice: Notice) -> bool:

@@ -32,19 +32,16 @@ from postroad.protocol.imap.server import (
 from postroad.service.imapd import context, news, rights
 from postroad.service.imapd.answers import SILENCE, Answer, Farewell, no, words
 from postroad.service.imapd.events import IMAPCommandCrashed, IMAPCommandDeferred
-from postroad.service.imapd.features import Features
 from postroad.service.imapd.languages import DEFAULT
+from postroad.service.imapd.output import Output
 from postroad.service.imapd.turns import turn
 from postroad.service.imapd.view import View
 from postroad.service.site import Site
 
 if TYPE_CHECKING:
-    from asyncio import Task
+    from asyncio import Task, TimerHandle
 
     from postroad.service.imapd.watch import Watch
-
-OUT_OCTETS_MAX = 128 << 10
-"""Past it what was put is written before more is made."""
 
 FAREWELL_TIMEOUT_S = 5.0
 """For a client that takes nothing any more, before it is left without a word."""
@@ -58,41 +55,38 @@ Handler: TypeAlias = "Callable[[Session, Command], Awaitable[Answer]]"
 _SILENT_FAULTS = frozenset((Fault.CONFLICT,))
 
 
-class Session(Features):
+class Session(Output):
     __slots__ = (
-        "_bad", "_deadline", "_farewell", "_out", "_out_octets", "_progress_at", "_pusher",
+        "_bad", "_deadline", "_farewell", "_progress_at", "_pusher",
         "_tag", "_task", "_unsubscribe", "_unwatch", "_waiting", "account", "core", "dirty",
-        "failures", "handlers", "id", "idling", "language", "partial", "reason",
-        "rekeyed", "site", "stream", "view", "watch",
+        "failures", "handlers", "id", "idling", "partial", "reason",
+        "rekeyed", "retry", "site", "view", "watch",
     )  # fmt: skip
 
     def __init__(
         self, site: Site, stream: Stream, session: str, handlers: dict[type[Command], Handler]
     ) -> None:
         self.site = site
-        self.stream = stream
         self.id = session
         self.handlers = handlers
         self.core = ServerConnection()
-        super().__init__(self.core.enabled)
+        super().__init__(stream, self.core.enabled)
         self.account: Account | None = None
         self.view: View | None = None
         self.dirty = False
         """There may be news of the selected mailbox."""
         self.rekeyed = False
         """URLs of the selected mailbox that this user made are void (RFC 4467 §7)."""
+        self.retry: TimerHandle | None = None
+        """News could not be read: they are left alone until it fires."""
         self.idling = False
         self.partial = False
         """A literal is half written: nothing else can be said any more."""
         self.failures = 0
         self.reason = ""
-        self.language = DEFAULT
-        """What LANGUAGE chose (RFC 5255 §3.2)."""
         self.watch: Watch | None = None
         """What NOTIFY asked for; None: as without it."""
         self._bad = 0
-        self._out: list[bytes] = []
-        self._out_octets = 0
         self._deadline = 0.0
         self._farewell: Farewell | None = None
         self._progress_at = 0.0
@@ -103,28 +97,6 @@ class Session(Features):
         self._unsubscribe: Unsubscribe | None = None
         self._unwatch: Unsubscribe | None = None
         self._waiting = False
-
-    # -- writing ------------------------------------------------------------------------------
-
-    def put(self, *octets: bytes) -> None:
-        """To be written with the next flush."""
-        self._out += octets
-        for piece in octets:
-            self._out_octets += len(piece)
-
-    def tagged(self, tag: bytes, answer: Answer) -> None:
-        """The tagged response, in the client's language."""
-        self.put(answer.render(tag, self.language, utf8=self.utf8))
-
-    @property
-    def is_full(self) -> bool:
-        return self._out_octets >= OUT_OCTETS_MAX
-
-    async def flush(self) -> None:
-        """Writes what was put. Raises: TimedOut, Disconnected."""
-        if self._out:
-            out, self._out, self._out_octets = self._out, [], 0
-            await self.stream.write(out[0] if len(out) == 1 else b"".join(out))
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -223,8 +195,7 @@ class Session(Features):
         text = words(farewell.text, self.language, utf8=self.utf8)
         self.put(b"* BYE " + text + b"\r\n")
         try:
-            out, self._out = self._out, []
-            await self.stream.write(b"".join(out), timeout_s=FAREWELL_TIMEOUT_S)
+            await self.flush(FAREWELL_TIMEOUT_S)
         except (Disconnected, TimedOut):
             return
 
@@ -237,6 +208,8 @@ class Session(Features):
             self._unwatch()
             self._unwatch = None
         self.watch_with(None)
+        if self.retry is not None:
+            self.retry.cancel()
         if self._pusher is not None:
             self._pusher.cancel()
             await asyncio.wait([self._pusher])
@@ -293,8 +266,6 @@ class Session(Features):
     async def _command(self, command: Command) -> None:
         self._tag = command.tag
         self._progress_at = self.site.clock.monotonic() + PROGRESS_EVERY_S
-        if self.view is not None:
-            self._keep_to_rights(self.view)
         answer = await self._execute(command)
         if answer.status == b"BAD":
             self._count_bad()
@@ -313,6 +284,8 @@ class Session(Features):
         """The one frame where what goes wrong in a command is caught."""
         name = type(command).__name__
         try:
+            if self.view is not None:
+                self._keep_to_rights(self.view)
             return await self.handlers[type(command)](self, command)
         except ProtocolError as error:
             answer = Answer(str(error), status=b"BAD", expunges=False)
@@ -380,21 +353,23 @@ class Session(Features):
             self.watch.hears(notice)
         if self.view is not None and news.concerns(self.view, notice):
             self.dirty = True
-        if notice.topic is Topic.URL_KEYS and self._is_rekeyed_by(notice):
+        if news.rekeys(self, notice):
             self.rekeyed = self.dirty = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._pusher is None and self._has_news and self._may_push:
             self._pusher = asyncio.get_running_loop().create_task(self._push())
 
-    def _is_rekeyed_by(self, notice: Notice) -> bool:
-        view = self.view
-        return (
-            view is not None
-            and (notice.account, notice.mailbox) == (view.account, view.mailbox)
-            and notice.subject == str(self.user)
-        )
+    def look_again(self) -> None:
+        """News that could not be read may be readable by now."""
+        self.retry = None
+        self._wake()
 
     @property
     def _has_news(self) -> bool:
+        if self.retry is not None:
+            return False
         watch = self.watch
         dirty = self.dirty and self.view is not None
         if watch is None:
@@ -454,11 +429,13 @@ class Session(Features):
         self._keep_to_rights(view)
         last = view.last
         flags = watch is None or watch.tells_flags
-        more = news.tell(self, view, expunges=expunges, ask=ask, flags=flags)
+        try:
+            more = news.tell(self, view, expunges=expunges, ask=ask, flags=flags)
+        finally:
+            if watch is not None:
+                watch.arrived(last + 1, view.last)
         if more is None:
             raise Farewell("The selected mailbox was deleted", "mailbox deleted")
-        if watch is not None:
-            watch.arrived(last + 1, view.last)
         return more
 
     def _keep_to_rights(self, view: View) -> None:
@@ -467,7 +444,16 @@ class Session(Features):
             raise Farewell("You may no longer read the selected mailbox", "rights revoked")
 
     async def tell_all(self, *, expunges: bool, ask: bool = False, own: bool = False) -> None:
-        """The same to its end, with a turn for the others after each page; then all else."""
+        """The same to its end, with a turn for the others after each page; then all else.
+
+        What cannot be read is told later: no command fails for it.
+        """
+        try:
+            await self._tell_all(expunges, ask, own)
+        except Unavailable as error:
+            news.defer(self, error)
+
+    async def _tell_all(self, expunges: bool, ask: bool, own: bool) -> None:
         watch = self.watch
         expunges = expunges or (watch is not None and watch.tells_expunges)
         while self.tell(expunges=expunges, ask=ask, own=own) and self.view is not None:

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from postroad.database.contract import Notice, Topic, Unsubscribe
-from postroad.mail.errors import Disconnected, Unavailable
+from postroad.mail.errors import Unavailable
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
 from postroad.protocol.imap.append import Append, Replace
@@ -28,7 +28,6 @@ from postroad.protocol.imap.sequence import SequenceSet
 from postroad.service.imapd import places
 from postroad.service.imapd.answers import Answer
 from postroad.service.imapd.counters import Counters, account_of, key_of, mailbox_of
-from postroad.service.imapd.events import IMAPCommandDeferred
 from postroad.service.imapd.fetch import fetch
 from postroad.service.imapd.interest import NOTHING, Interest
 from postroad.service.imapd.namechanges import Known, NameChange, Tree, name_changes
@@ -246,18 +245,15 @@ class Watch:
     # -- telling ------------------------------------------------------------------------------
 
     async def tell(self, session: Session) -> None:
-        """Writes all that there is; what cannot be followed any more ends with all of NOTIFY."""
+        """Writes all that there is; what cannot be followed any more ends with all of NOTIFY.
+
+        Raises: Unavailable; what was not told is still marked.
+        """
         try:
             await self._tell(session)
         except Overflow:
             session.put(b"* OK [NOTIFICATIONOVERFLOW] It is too much to tell: you hear no more\r\n")
             session.watch_with(Watch(NOTHING))
-        except Unavailable as error:
-            session.site.trace(
-                IMAPCommandDeferred(session=session.id, command="Notify", what=error.what)
-            )
-            if session.partial:
-                raise Disconnected("a literal was cut short") from error
 
     async def _tell(self, session: Session) -> None:
         if self._overflown:
@@ -266,10 +262,14 @@ class Watch:
             await self._fetch_new(session)
         if self._tree_changed:
             self._tree_changed = False
-            await self._look(session)
+            try:
+                await self._look(session)
+            except Unavailable:
+                self._tree_changed = True
+                raise
         for count, key in enumerate(tuple(self._dirty), 1):
-            self._dirty.discard(key)
             self._tell_counters(session, key)
+            self._dirty.discard(key)
             if session.is_full:
                 await session.flush()
             if not count % PER_TURN:
@@ -333,9 +333,8 @@ class Watch:
 
     def _tell_notes(self, session: Session) -> None:
         """METADATA with the names of what changed (RFC 5464 §4.4.2)."""
-        changed, self._noted = self._noted, {}
-        own, self._own_notes = self._own_notes, set()
-        for (owner, mailbox), entries in changed.items():
+        own = self._own_notes
+        for (owner, mailbox), entries in self._noted.items():
             names = [entry for entry in entries if (owner, mailbox, entry) not in own]
             if not names:
                 continue
@@ -350,6 +349,7 @@ class Watch:
             events = self.interest.events(place.name, own=own_name, subscribed=subscribed)
             if Wanted.MAILBOX_METADATA_CHANGE in events:
                 session.put(_metadata(session.mailbox_name(place.name), names))
+        self._noted, self._own_notes = {}, set()
 
     def _known_subscribed(self, session: Session, name: str) -> bool:
         """Asked only where it matters."""
