@@ -18,7 +18,16 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from postroad.admin.transfer.places import Brought, Desk, Folder, Lost, Progress, Seen, Source
+from postroad.admin.transfer.places import (
+    Brought,
+    Desk,
+    Folder,
+    Lost,
+    Progress,
+    Seen,
+    Source,
+    Still,
+)
 from postroad.admin.transfer.report import Fault, FolderReport, Report
 from postroad.database.contract import Database
 from postroad.mail import limits
@@ -47,13 +56,15 @@ _BAD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """into: a mailbox below which everything comes. mapped: names over there to names here.
-    only: these folders alone. octets_max: of a message."""
+    only: these folders alone. octets_max: of a message. again: what came before and is gone by now
+    comes again; flags of what is there stay."""
 
     into: str = ""
     mapped: dict[str, str] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
     octets_max: int = limits.MESSAGE_OCTETS_MAX_DEFAULT
     dry: bool = False
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -121,6 +132,8 @@ class Importer:
             match item:
                 case Lost(where, reason):
                     self.report.fail(done, where, reason)
+                case Still():
+                    done.known += 1
                 case Seen():
                     done.known += 1
                     work.meet(item)
@@ -298,6 +311,7 @@ class _FolderWork(Desk):
         """What came under identities that are no more, by digest."""
         self._renamed = b""
         self._state: bytes | None = None
+        self._forget: list[bytes] = []
 
     # -- Desk
 
@@ -305,11 +319,21 @@ class _FolderWork(Desk):
         run = self._run
         for digest in run.digests_of(identity):
             found = transfers.known_item(run.database, run.account, run.peer, self._key + digest)
-            if found is not None:
+            if found is not None and run.choice.again and self._is_gone(found):
+                self._forget.append(found.item)
+            elif found is not None:
                 self._met = found
                 return True
         self._met = None
         return False
+
+    def _is_gone(self, known: transfers.Known) -> bool:
+        run = self._run
+        row = run.database.first(
+            "SELECT 1 FROM message WHERE account = ? AND mailbox = ? AND uid = ?",
+            (run.account, known.mailbox, known.uid),
+        )
+        return row is None
 
     def draft(self) -> Draft | None:
         return None if self._run.choice.dry else self._run.blobs.draft()
@@ -349,6 +373,8 @@ class _FolderWork(Desk):
 
     def meet(self, item: Seen) -> None:
         """Flags that were changed over there since are changed here too."""
+        if self._run.choice.again:
+            return
         known, renamed = self._met, self._renamed
         self._renamed = b""
         assert known is not None
@@ -426,6 +452,12 @@ class _FolderWork(Desk):
 
     async def _send(self) -> None:
         unit, self._unit, self._octets = self._unit, [], 0
+        forget, self._forget = self._forget, []
+        run = self._run
+        if forget and not run.choice.dry:
+            await run.database.submit(
+                NoteTransfers(account=run.account, peer=run.peer, notes=(), forget=tuple(forget))
+            )
         if unit:
             await self._run.send(unit, self._done)
 

@@ -54,6 +54,11 @@ class Brought:
 
 
 @dataclass(frozen=True, slots=True)
+class Still:
+    """A message that is here already, though it never came from there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """A message that cannot be read."""
 
@@ -61,7 +66,7 @@ class Lost:
     reason: str
 
 
-Item: TypeAlias = Seen | Brought | Lost
+Item: TypeAlias = Seen | Brought | Still | Lost
 
 
 class Desk(Protocol):

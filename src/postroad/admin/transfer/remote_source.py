@@ -101,7 +101,7 @@ class RemoteSource:
                 if again:
                     await self._remote.connect()
                 async for item in self._walk(folder, desk):
-                    if not isinstance(item, Lost):
+                    if isinstance(item, Seen | Brought):
                         if item.identity in told:
                             if isinstance(item, Brought) and item.draft is not None:
                                 item.draft.discard()
