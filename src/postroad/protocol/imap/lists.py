@@ -154,6 +154,7 @@ def parse_lsub(tag: bytes, scan: Scanner, uid: bool) -> LSub:
 class NamePattern:
     """What a LIST pattern matches: `*` anything, `%` anything within one level; INBOX in any case.
 
+    A name that is not in NFC is matched as if it were, too: so a client of UTF-8 may write it.
     All positions of the pattern are tried at once, as bits of one number, so that a name costs
     its own length and no pattern can make the matching slow.
     """
@@ -178,8 +179,13 @@ class NamePattern:
         self._everything = tokens == "*"
 
     def matches(self, name: str) -> bool:
-        if self._everything:
+        if self._everything or self._fits(name):
             return True
+        if name.isascii() or unicodedata.is_normalized("NFC", name):
+            return False
+        return self._fits(unicodedata.normalize("NFC", name))
+
+    def _fits(self, name: str) -> bool:
         literals, stars, percents = self._literals, self._stars, self._percents
         wild = stars | percents
         inbox = 5 if name.split(SEPARATOR, 1)[0] == "INBOX" else 0

@@ -115,7 +115,8 @@ async def subscribe(session: Session, command: Subscribe) -> Answer:
     """The mailbox need not exist any more (RFC 3501 §6.3.6), but it must be a name."""
     names = [command.mailbox]
     if command.subscribed:
-        names = [new_name(session, command.mailbox)]
+        place = places.find(session, command.mailbox)
+        names = [new_name(session, command.mailbox) if place is None else place.name]
     elif session.utf8:
         names.append(unicodedata.normalize("NFC", command.mailbox))
     await session.site.database.submit(
