@@ -344,3 +344,52 @@ def test_records_of_the_first_version_are_read(blobs: BlobStore, octets: bytes) 
     path.write_bytes(bytes(48) + other + crc + tail + stored)
     with closing(BlobStore.open(blobs.data_dir)) as anew, pytest.raises(Unavailable):
         anew.read(blob)
+
+
+def test_records_one_after_the_other_are_read_many_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that came since are found all the same, and what checks a record looks at the file."""
+    store = BlobStore.open(tmp_path)
+    blobs = [store.append(b"%03d" % number + NOISE[:700]) for number in range(20)]
+    reads = []
+    plain = open_packs.read_at
+
+    def counted(fd: int, count: int, offset: int) -> bytes:
+        reads.append(offset)
+        return plain(fd, count, offset)
+
+    monkeypatch.setattr(open_packs, "read_at", counted)
+    assert [store.read(blob)[:3] for blob in blobs] == [b"%03d" % number for number in range(20)]
+    assert len(reads) == 2, "the first, and all that follow it"
+    blobs.append(store.append(b"new" + NOISE[:700]))
+    assert store.read(blobs[20])[:3] == b"new"
+    assert store.read(blobs[3])[:3] == b"003"
+    assert store.read(blobs[4])[:3] == b"004"
+    ref = parse_ref(blobs[5])
+    assert isinstance(ref, PackRef)
+    with pack_path(tmp_path, ref.pack).open("r+b") as pack:
+        pack.seek(ref.offset + 100)
+        pack.write(b"damage")
+    with pytest.raises(Damaged):
+        store.fault(ref)
+    with pytest.raises(Unavailable):
+        store.read(blobs[5])
+    store.close()
+
+
+def test_what_was_read_ahead_is_read_again_when_it_is_not_whole(tmp_path: Path) -> None:
+    """A record that was being written when those before it were read."""
+    store = BlobStore.open(tmp_path)
+    blobs = [store.append(b"%03d" % number + NOISE[:700]) for number in range(4)]
+    ref = parse_ref(blobs[2])
+    assert isinstance(ref, PackRef)
+    path = pack_path(tmp_path, ref.pack)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: ref.offset + 60] + bytes(len(whole) - ref.offset - 60))
+    assert store.read(blobs[0])[:3] == b"000"
+    assert store.read(blobs[1])[:3] == b"001"
+    path.write_bytes(whole)
+    assert store.read(blobs[2])[:3] == b"002"
+    assert store.read(blobs[3])[:3] == b"003"
+    store.close()
