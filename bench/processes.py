@@ -36,13 +36,26 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / TICK
 
 
+def anonymous_octets(pids: Iterable[int]) -> int:
+    """The share of the proportional set size that is no file's.
+
+    Pages of libraries are shared with all that runs on the machine, so their share grows when
+    something else ends: by megabytes while sessions are being opened.
+    """
+    return _proportional(pids, ("Pss_Anon:", "Pss_Shmem:"))
+
+
 def pss_octets(pids: Iterable[int]) -> int:
     """Proportional set size: shared pages are counted once among those who share them."""
+    return _proportional(pids, ("Pss:",))
+
+
+def _proportional(pids: Iterable[int], fields: tuple[str, ...]) -> int:
     total = 0
     for pid in pids:
         try:
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(fields):
                     total += int(line.split()[1]) * 1024
         except OSError:
             continue

@@ -152,11 +152,11 @@ def idle(table: Table, side: Side, say: Say, connections: int, *, tls: bool) -> 
     for _ in range(20):
         open_one()
     time.sleep(1)
-    before = processes.pss_octets(side.pids())
+    before = processes.anonymous_octets(side.pids())
     for _ in range(connections):
         open_one()
     time.sleep(2)
-    after = processes.pss_octets(side.pids())
+    after = processes.anonymous_octets(side.pids())
     _note(table, f"{what}: KB each", side, (after - before) / connections / 1024, 0)
     if connections <= 1000:
         _delay(table, side, f"{what}: delivery to EXISTS, median", opened[3])
