@@ -137,6 +137,33 @@ def test_recent_is_given_to_one_session(tmp_path: Path) -> None:
     with_site(tmp_path, body)
 
 
+def test_what_arrives_is_recent_where_it_is_told_first(tmp_path: Path) -> None:
+    """RFC 3501 §2.3.2; a stress tool that finds \\Recent in two sessions calls it an error."""
+
+    async def body(made: TestSite, service: IMAPService) -> None:
+        async with selected(service) as one, selected(service) as two:
+            await one.append()
+            assert (await two.ok(b"NOOP"))[:2] == [b"* 1 EXISTS", b"* 0 RECENT"]
+            await two.append()
+            assert (await one.ok(b"NOOP"))[:2] == [b"* 2 EXISTS", b"* 1 RECENT"]
+            for session, recent in ((one, [1, 0]), (two, [0, 1])):
+                for items in (b"FLAGS", b"FLAGS RFC822.SIZE"):
+                    told = await session.ok(b"FETCH 1:* (%b)" % items)
+                    assert [line.count(b"\\Recent") for line in told[:2]] == recent
+            assert b"* SEARCH 1" in await one.ok(b"SEARCH RECENT")
+            assert b"* SEARCH 2" in await two.ok(b"SEARCH RECENT")
+            assert b'* STATUS "INBOX" (RECENT 0)' in await one.ok(b"STATUS INBOX (RECENT)")
+            await one.ok(b"STORE 2 +FLAGS.SILENT (\\Deleted)")
+            assert b"* 2 EXPUNGE" in await one.ok(b"EXPUNGE")
+            assert b"* 2 EXPUNGE" in await two.ok(b"NOOP")
+            await one.append()
+            assert (await two.ok(b"NOOP"))[:2] == [b"* 2 EXISTS", b"* 0 RECENT"]
+            async with selected(service) as three:
+                assert b"* 0 RECENT" in await three.ok(b"EXAMINE INBOX")
+
+    with_site(tmp_path, body)
+
+
 def test_highestmodseq_stays_below_a_removal_that_waits(tmp_path: Path) -> None:
     """RFC 7162 §3.2: a client that is cut off here must be told of it when it comes back."""
 
@@ -189,7 +216,7 @@ def test_a_mod_sequence_brings_what_lies_before_it(
                 out = await two.ok(command)
                 assert b"MODSEQ (5)" in out[0]
                 told = b" ".join(out)
-                assert b"* 1 FETCH (UID 1 FLAGS (x \\Recent) MODSEQ (4))" in told
+                assert b"* 1 FETCH (UID 1 FLAGS (x) MODSEQ (4))" in told
                 session.view.modseq, session.view.flags_at = 3, (3, 0xFFFF_FFFF)
 
     with_site(tmp_path, body)
@@ -453,7 +480,7 @@ def test_news_that_cannot_be_read_waits(tmp_path: Path, monkeypatch: Any, readin
                     assert await two.ok(b"NOOP") == [b"OK Done"]
                 assert made.traced(IMAPCommandDeferred)[-1].command == "News"
             assert await two.ok(b"NOOP") == [
-                b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))", b"OK Done",
+                b"* 1 FETCH (UID 1 FLAGS (\\Flagged))", b"OK Done",
             ]  # fmt: skip
 
     with_site(tmp_path, body)
@@ -475,7 +502,7 @@ def test_idle_goes_on_when_news_cannot_be_read(
                 await one.ask(b"STORE 1 +FLAGS (\\Flagged)")
                 while len(made.traced(IMAPCommandDeferred)) < 4:
                     await asyncio.sleep(0.01)
-            assert await two.response() == b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))"
+            assert await two.response() == b"* 1 FETCH (UID 1 FLAGS (\\Flagged))"
             await two.send(b"DONE\r\n")
             assert await two.response() == b"i OK Done"
 

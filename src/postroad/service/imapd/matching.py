@@ -112,7 +112,9 @@ class Finder:
                 members = self._uids(key)
                 return await apart(lambda: _cut(among, members), len(among))
             case keys.IsRecent():
-                return among[bisect_left(among, self._view.first_recent) :]
+                theirs = self._view.theirs
+                found = among[bisect_left(among, self._view.first_recent) :]
+                return [uid for uid in found if uid not in theirs] if theirs else found
             case keys.ChangedSince(modseq):
                 return await self._changed_since(modseq, among)
             case keys.Sent():

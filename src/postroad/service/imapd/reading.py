@@ -136,13 +136,12 @@ class Reader:
 
     def _plain_flags(self, digest: Digest, found: list[int]) -> list[bytes]:
         flags = self.flags
-        first = flags.first_recent
         packed = digest.packed
-        if found[0] < first <= found[-1]:
+        if flags.is_mixed(found[0], found[-1]):
             table = (flags.table(False), flags.table(True))
-            texts = [table[value >> 6 >= first][value & 31] for value in packed]
+            texts = [table[flags.is_recent(value >> 6)][value & 31] for value in packed]
         else:
-            plain = flags.table(found[0] >= first)
+            plain = flags.table(found[0] >= flags.first_recent)
             texts = [plain[value & 31] for value in packed]
         if digest.words:
             told = {packed: unpack(packed) for packed in set(digest.words.values())}
@@ -151,7 +150,7 @@ class Reader:
             for at, value in enumerate(packed):
                 if value & WORDED and (uid := value >> 6) in digest.words:
                     keywords = told[digest.words[uid]]
-                    texts[at] = flags.worded(value & 31, keywords, uid >= first)
+                    texts[at] = flags.worded(value & 31, keywords, flags.is_recent(uid))
         return texts
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 from postroad.protocol.imap.commands import Close, Unselect
 from postroad.protocol.imap.mailboxes import Select
 from postroad.protocol.imap.names import SEPARATOR
-from postroad.service.imapd import long, places
+from postroad.service.imapd import long, places, recent
 from postroad.service.imapd.objectid import mailbox_id
 from postroad.service.imapd.places import Place
 from postroad.service.imapd.resync import resync
@@ -78,7 +78,9 @@ def _open(
         mailbox = store.mailbox_by_id(place.account, place.mailbox.mailbox)
         if mailbox is None:
             return None
-        recent, unseen = store.opening(mailbox.account, mailbox.mailbox, first_recent)
+        key = (mailbox.account, mailbox.mailbox)
+        first_recent = max(first_recent, recent.told(store, *key) + 1)
+        news, unseen = store.opening(*key, first_recent)
         view = View(
             mailbox,
             None,
@@ -89,8 +91,10 @@ def _open(
             name=place.name,
             rights=place.rights,
             reader=0 if place.account == session.user else session.user,
-            recent=recent,
+            recent=news,
         )
+    if not read_only and not view.reader and session.manner.recent:
+        recent.claim(store, *key, view.last)
     return mailbox, view, 0 if view.reader else unseen
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from postroad.protocol.imap.mailboxes import Status
-from postroad.service.imapd import places
+from postroad.service.imapd import places, recent
 from postroad.service.imapd.enable import enable_condstore
 from postroad.service.imapd.objectid import mailbox_id
 from postroad.service.imapd.places import Place
@@ -39,12 +39,14 @@ async def status_of(session: Session, place: Place, items: tuple[bytes, ...]) ->
 
 
 def _recent(session: Session, mailbox: Mailbox) -> int:
-    if mailbox.first_recent >= mailbox.uidnext:
-        return 0
-    if mailbox.first_recent <= 1:
-        return mailbox.messages
     store = session.site.store
-    return store.count_from(mailbox.account, mailbox.mailbox, mailbox.first_recent)
+    told = recent.told(store, mailbox.account, mailbox.mailbox)
+    first = max(mailbox.first_recent, told + 1)
+    if first >= mailbox.uidnext:
+        return 0
+    if first <= 1:
+        return mailbox.messages
+    return store.count_from(mailbox.account, mailbox.mailbox, first)
 
 
 def _deleted_octets(session: Session, mailbox: Mailbox) -> int:

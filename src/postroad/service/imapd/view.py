@@ -22,6 +22,8 @@ from postroad.mail.rights import ALL_RIGHTS
 from postroad.mail.uidset import UIDSet
 from postroad.protocol.imap import render
 from postroad.protocol.imap.sequence import SequenceSet
+from postroad.service.imapd import recent as recents
+from postroad.service.imapd.flags import FlagRenderer
 from postroad.store.contract import Store
 from postroad.store.selected import UID_MAX, News
 from postroad.store.values import Mailbox, MessageRow
@@ -69,13 +71,16 @@ class View:
     keywords: those the client knows as FLAGS (RFC 3501 §7.2.6).
     saved: UIDs that the last search with SAVE found, which `$` stands for (RFC 5182).
     contexts: searches that are kept up to date (RFC 5267 §4.3).
+    first_recent, theirs: UIDs from the first on are \\Recent, but for those that another session
+    was told of first.
     reader: the account whose \\Seen counts, when that is not the owner; else 0.
     """
 
     __slots__ = (
         "_bias", "_count", "_recent", "_store", "_uids", "account", "contexts", "first_recent",
         "flags_at", "keywords", "known_before", "last", "mailbox", "modseq", "name", "own",
-        "read_only", "reader", "rights", "saved", "since", "uidvalidity", "untold", "vanished",
+        "read_only", "reader", "rights", "saved", "since", "theirs", "uidvalidity", "untold",
+        "vanished",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +115,7 @@ class View:
         self.rights = rights
         self.reader = reader
         self.first_recent = first_recent
+        self.theirs = UIDSet()
         if recent is None:
             recent = 0 if uids is None else len(uids) - bisect_left(uids, first_recent)
         self._recent = recent
@@ -298,7 +304,7 @@ class View:
         waiting = 0 if self.vanished is None else len(self.vanished)
         added = max(news.messages - self._bias - (self._count - waiting), 0)
         self._count += added
-        self._recent += added
+        self._recent += self._first_told(news, added)
         if added and self._uids is not None:
             if news.added is not None and len(news.added) == added:
                 self._uids.extend(news.added)
@@ -307,6 +313,21 @@ class View:
         self.known_before, self.last = self.last, news.uidnext - 1
         self.modseq = news.highestmodseq
         return added
+
+    def _first_told(self, news: News, added: int) -> int:
+        """How many of the new messages no other session was told of before."""
+        last, store = news.uidnext - 1, self._store
+        if not added or store is None or self.first_recent > last:
+            return added
+        theirs = recents.told(store, self.account, self.mailbox)
+        if not self.read_only and not self.reader:
+            recents.claim(store, self.account, self.mailbox, last)
+        if theirs <= self.last:
+            return added
+        self.theirs = UIDSet.of_ranges((*self.theirs.ranges, (self.last + 1, min(theirs, last))))
+        if theirs >= last:
+            return 0
+        return min(store.count_from(self.account, self.mailbox, theirs + 1), added)
 
     def expunges(self, manner: Manner) -> list[bytes]:
         """Takes out what vanished, and tells it."""
@@ -321,6 +342,7 @@ class View:
             for low, high in gone.ranges
             if high >= self.first_recent
         )
+        self._recent += len(UIDSet(tuple(meet(gone, self.theirs))))
         if uids is not None:
             self._cut(uids, gone)
         if uids is None or manner.vanished:
@@ -398,7 +420,7 @@ class View:
         ]
 
     def flag_renderer(self, manner: Manner) -> FlagRenderer:
-        return FlagRenderer(self.first_recent if manner.recent else UID_MAX + 1)
+        return FlagRenderer(self.first_recent if manner.recent else UID_MAX + 1, self.theirs)
 
     def new_keywords(self, rows: Sequence[MessageRow]) -> list[bytes]:
         """A FLAGS response when a keyword shows up that the client has not been told of."""
@@ -435,45 +457,6 @@ def vanished_lines(gone: UIDSet, kind: bytes) -> list[bytes]:
         b"* VANISHED %b%b\r\n" % (kind, render.ranges(ranges[at : at + VANISHED_RANGES]))
         for at in range(0, len(ranges), VANISHED_RANGES)
     ]
-
-
-_PLAIN = tuple(render.flags(bits) for bits in range(32))
-_PLAIN_RECENT = tuple(render.flags(bits, recent=True) for bits in range(32))
-
-
-class FlagRenderer:
-    """Flags as FETCH tells them, \\Recent included; each combination is rendered once."""
-
-    __slots__ = ("_known", "first_recent")
-
-    def __init__(self, first_recent: int) -> None:
-        self.first_recent = first_recent
-        self._known: dict[tuple[int, tuple[bytes, ...], bool], bytes] = {}
-
-    def __call__(self, row: MessageRow) -> bytes:
-        recent = row.uid >= self.first_recent
-        if not row.keywords:
-            return (_PLAIN_RECENT if recent else _PLAIN)[row.flags]
-        return self.worded(int(row.flags), row.keywords, recent)
-
-    def worded(self, flags: int, keywords: tuple[bytes, ...], recent: bool) -> bytes:
-        key = (flags, keywords, recent)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = render.flags(*key)
-        return found
-
-    def table(self, recent: bool) -> tuple[bytes, ...]:
-        """By the bits of the system flags, for messages without keywords."""
-        return _PLAIN_RECENT if recent else _PLAIN
-
-    def column(self, rows: Sequence[MessageRow]) -> list[bytes]:
-        """The same for many ascending rows, most of which have no keywords."""
-        first = self.first_recent
-        if not rows or rows[0].uid < first <= rows[-1].uid:
-            return [self(row) for row in rows]
-        plain = _PLAIN_RECENT if rows[0].uid >= first else _PLAIN
-        return [self(row) if row.keywords else plain[row.flags] for row in rows]
 
 
 def flags_response(keywords: frozenset[bytes]) -> bytes:
