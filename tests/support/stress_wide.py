@@ -43,9 +43,9 @@ async def _inflate(source: asyncio.StreamReader, to: asyncio.StreamReader) -> No
 
 
 class Wide(Client):
-    """kept: of the search that is kept up to date, its tag, key and UIDs."""
+    """kept: of the search that is kept up to date, its tag, command and UIDs in their order."""
 
-    kept: tuple[bytes, bytes, set[int]] | None = None
+    kept: tuple[bytes, bytes, list[int]] | None = None
     notified = False
     pump: asyncio.Task[None] | None = None
 
@@ -54,7 +54,7 @@ class Wide(Client):
         return [
             *super().acts(), (self.names, 5), (self.lists, 4), (self.results, 5),
             *([(self.saved, 4)] if b"SEARCHRES" in offered else []),
-            *([(self.context, 2)] if b"CONTEXT=SEARCH" in offered else []),
+            *([(self.context, 2)] if {b"CONTEXT=SEARCH", b"CONTEXT=SORT"} <= offered else []),
             *([(self.annotations, 3)] if b"METADATA" in offered else []),
             *([(self.rights, 2)] if b"ACL" in offered else []),
             *([(self.replace, 4)] if b"REPLACE" in offered else []),
@@ -87,26 +87,28 @@ class Wide(Client):
             self.pump = None
 
     def take(self, line: bytes) -> None:
-        if line.startswith(b"* ESEARCH") and self.kept is not None:
-            self._updated(line, *self.kept)
+        if self.kept is not None and line.startswith(b'* ESEARCH (TAG "%b")' % self.kept[0]):
+            self._updated(line, self.kept[2])
         super().take(line)
 
-    def _updated(self, line: bytes, tag: bytes, _: bytes, uids: set[int]) -> None:
-        if b'(TAG "%b")' % tag not in line:
-            return
+    def _updated(self, line: bytes, uids: list[int]) -> None:
+        """Position 0 means mailbox order (RFC 5267 §4.3.3-4)."""
         if found := re.search(rb" ALL ([\d:,]+)", line):
-            uids |= set(expand(found[1]))
+            uids[:] = expand(found[1])
         for word, pairs in re.findall(rb"(ADDTO|REMOVEFROM) \(([^)]*)\)", line):
-            for numbers in pairs.split(b" ")[1::2]:
-                told = set(expand(numbers))
+            words = pairs.split(b" ")
+            for position, numbers in zip(words[::2], words[1::2], strict=True):
+                told, at = expand(numbers), int(position) - 1
                 if word == b"ADDTO":
-                    if told & uids:
-                        raise self.wrong(f"ADDTO of what was there: {sorted(told & uids)}")
-                    uids |= told
+                    if set(told) & set(uids) or at > len(uids):
+                        raise self.wrong(f"ADDTO {told} at {at + 1} of {uids}")
+                    uids[max(at, 0) : max(at, 0)] = told
+                elif set(told) - set(uids) or (at >= 0 and uids[at : at + len(told)] != told):
+                    raise self.wrong(f"REMOVEFROM {told} at {at + 1} of {uids}")
                 else:
-                    if told - uids:
-                        raise self.wrong(f"REMOVEFROM of what was not: {sorted(told - uids)}")
-                    uids -= told
+                    uids[:] = [uid for uid in uids if uid not in set(told)]
+                if at < 0:
+                    uids.sort()
 
     async def settle(self) -> None:
         """The search that was kept up to date has come to what a new one finds."""
@@ -114,10 +116,13 @@ class Wide(Client):
             return
         await self.ok(b"NOOP")
         await self.ok(b"NOOP")
-        tag, key, uids = self.kept
-        found = await self._found(b"UID SEARCH RETURN (ALL) " + key)
-        if found != uids:
-            raise self.wrong(f"{tag!r} was told to be {sorted(uids)}, is {sorted(found)}")
+        tag, command, uids = self.kept
+        out = await self.ok(command % b"ALL")
+        line = next(line for line in out if b'(TAG "s%d")' % self.tag in line)
+        found = re.search(rb" ALL ([\d:,]+)", line)
+        now = expand(found[1]) if found else []
+        if now != uids:
+            raise self.wrong(f"{tag!r} was told to be {uids}, is {now}")
 
     def _only(self, out: list[bytes], start: bytes) -> bytes | None:
         found = [line for line in out[:-1] if line.startswith(start)]
@@ -230,9 +235,12 @@ class Wide(Client):
         if self.kept is not None:
             await self.ok(b'CANCELUPDATE "%b"' % self.kept[0])
             self.kept = None
-        key = self.dice.choice(_KEYS)
-        self.kept = b"s%d" % (self.tag + 1), key, set()
-        out = await self.ok(b"UID SEARCH RETURN (UPDATE ALL) " + key)
+        command = self.dice.choice(
+            [b"UID SEARCH RETURN (%b) ", b"UID SORT RETURN (%b) (REVERSE SIZE) UTF-8 "]
+        )
+        command += self.dice.choice(_KEYS)
+        self.kept = b"s%d" % (self.tag + 1), command, []
+        out = await self.ok(command % b"UPDATE ALL")
         if any(b"NOUPDATE" in line for line in out):
             self.kept = None
 
