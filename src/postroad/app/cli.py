@@ -23,6 +23,7 @@ COMMANDS = {
     "packs": "The files that hold the octets of messages.",
     "index": "The search index: how much of the mail is in it; building it anew.",
     "import": "Bring mail from a Maildir, mbox files or an IMAP account.",
+    "export": "Bring mail into a Maildir, mbox files or an IMAP account.",
     "backup": "Copies of everything, taken while the server runs.",
     "restore": "A server, an account or a message back from a backup.",
     "verify": "Check every checksum and reference of the stored mail.",

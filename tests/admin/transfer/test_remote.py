@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,71 @@ def test_everything_comes_into_another_account_beside_the_server(server: Postroa
     )
     assert third["added"] == 1 and sum(item["changed"] for item in third["folders"]) == 1
     assert home.mailboxes(BOB) == home.mailboxes(ANN)
+
+
+def test_mail_goes_to_an_account_elsewhere_once(server: PostroadServer, tmp_path: Path) -> None:
+    from support.servers import make_home
+
+    home = make_home(tmp_path / "mail")
+    root = tmp_path / "Maildir" / "cur"
+    root.mkdir(parents=True)
+    for number in range(1000, 1060):
+        (root / f"{number}.x:2,{'S' if number % 2 else 'F'}").write_bytes(mail(number))
+    (root / "2000.x:2,").write_bytes(mail(2000, b"y" * 300_000 + b"\n"))
+    work = tmp_path / "Maildir" / ".Arch&AOk-.Old" / "cur"
+    work.mkdir(parents=True)
+    (work / "1.x:2,S").write_bytes(mail(3000))
+    (work / "2.x:2,S").write_bytes(mail(3000))
+    home.call("import", ANN, tmp_path / "Maildir")
+    url = f"imap://127.0.0.1:{server.offset + 143}"
+    to = [url, "--user", "carl@one.example", "--insecure", "--password-stdin"]
+    server.add_account("carl@one.example", PASSWORD)
+    said = PASSWORD + "\n"
+    assert home.parsed("export", ANN, *to, "--dry-run", stdin=said)["added"] == 63
+    report = home.parsed("export", ANN, *to, stdin=said)
+    assert report["added"] == report["verified"] == 63, report
+    theirs = Home(server.directory)
+    assert theirs.mailboxes("carl@one.example") == home.mailboxes(ANN)
+    assert home.parsed("export", ANN, *to, stdin=said)["added"] == 0
+    # Killed before it was noted: what is over there is found by its octets.
+    import apsw
+
+    connection = apsw.Connection(str(home.data / "postroad.db"))
+    connection.execute("DELETE FROM transfer WHERE length(digest) = 0")
+    connection.execute("DELETE FROM transfer_folder")
+    connection.close()
+    assert home.parsed("export", ANN, *to, stdin=said)["added"] == 0
+    assert theirs.mailboxes("carl@one.example") == home.mailboxes(ANN)
+    # Flags that change here change there.
+    (root / "1001.x:2,S").rename(root / "1001.x:2,RS")
+    home.call("import", ANN, tmp_path / "Maildir")
+    again = home.parsed("export", ANN, *to, stdin=said)
+    assert sum(item["changed"] for item in again["folders"]) == 1
+    assert theirs.mailboxes("carl@one.example") == home.mailboxes(ANN)
+
+
+def test_a_wrong_password_and_a_server_that_is_not_there(
+    server: PostroadServer, tmp_path: Path
+) -> None:
+    home = Home(server.directory)
+    url = f"imap://127.0.0.1:{server.offset + 143}"
+    result = home.call("import", BOB, url, "--user", ANN, "--insecure", "--password-stdin",
+                       stdin="wrong\n", expect=5)  # fmt: skip
+    assert "refuses the login" in result.stderr
+    assert "certificate" in home.call(
+        "import", BOB, f"imaps://127.0.0.1:{server.offset + 993}", "--user", ANN,
+        "--password-stdin", stdin=PASSWORD + "\n", expect=5,
+    ).stderr  # fmt: skip
+    cert = server.directory / "tls" / "cert.pem"
+    report = home.parsed(
+        "import", BOB, f"imaps://127.0.0.1:{server.offset + 993}", "--user", ANN,
+        "--password-stdin", "--ca", cert, "--dry-run", stdin=PASSWORD + "\n",
+    )  # fmt: skip
+    assert sum(item["found"] for item in report["folders"]) >= 122
+    report = home.parsed(
+        "import", BOB, url, "--user", ANN, "--password-stdin", "--ca", cert, "--dry-run",
+        stdin=PASSWORD + "\n",
+    )  # fmt: skip
+    assert report["dry_run"]
+    home.call("import", BOB, "imaps://ann:secret@127.0.0.1", expect=2)
+    home.call("import", BOB, "http://127.0.0.1", expect=2)

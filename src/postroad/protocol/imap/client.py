@@ -22,6 +22,8 @@ SMALL_LITERAL_OCTETS = 16 << 10
 RESPONSE_LITERALS_MAX = 64
 NESTING_MAX = 200
 LITERAL_OCTETS_MAX = 1 << 40
+NAME_OCTETS_MAX = 4000
+"""Of a mailbox in quotes: servers take lines of 8000 octets."""
 LITERAL_MINUS_OCTETS_MAX = 4096
 """RFC 7888 §5."""
 
@@ -290,6 +292,6 @@ def literal_begin(size: int, capabilities: frozenset[bytes], *, binary: bool = F
 def render_mailbox(name: str, capabilities: frozenset[bytes]) -> list[bytes]:
     """A mailbox name as every server understands it, in modified UTF-7."""
     octets = encode_utf7(name)
-    if octets and octets.isascii() and len(octets) < 1000:
+    if octets and octets.isascii() and len(octets) < NAME_OCTETS_MAX:
         return [b'"' + octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"']
     return render_string(octets, capabilities)
