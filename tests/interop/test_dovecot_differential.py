@@ -382,7 +382,7 @@ RENAME nope q|RENAME r2/s r2/s/u|RENAME r2/s/t top|LIST "" r2/*|LIST "" top|RENA
 DELETE n/b/c|DELETE n/b|LIST "" n*|SELECT n|UNSELECT|DELETE n|FETCH 1 FLAGS|LIST "" n*|LIST|
 LIST ""|LSUB ""|
 SUBSCRIBE|STATUS a|CREATE|RENAME a|CREATE "sp ace"|LIST "" "sp ace"|
-CREATE "qu\"ote"|LIST "" "qu*"|DELETE "sp ace"|GETQUOTAROOT INBOX|MYRIGHTS INBOX
+CREATE "qu\"ote"|LIST "" "qu*"|DELETE "sp ace"
 """
 
 
