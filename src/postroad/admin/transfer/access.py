@@ -40,6 +40,8 @@ def access_to(
             Fault.CANNOT,
             f"{address} is encrypted, and the master key ([storage] master_key) cannot be read",
         )
+    # A transfer reads each row once: a mapped file would only make this process grow.
+    books.database.execute("PRAGMA mmap_size = 0")
     blobs = BlobStore.open(data_dir, keys=books.keys, learnt=learnt)
     try:
         yield Access(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from postroad.admin.transfer.places import (
@@ -46,12 +45,27 @@ DEPTH_MAX = 32
 STATE_FILE_OCTETS_MAX = 256 << 20
 
 
-@dataclass(frozen=True, slots=True)
 class _File:
-    base: str
-    path: str
-    flags: int
-    letters: str
+    """A message, by the name of its file below the folder: `cur/1.x:2,S`. There are many."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def base(self) -> str:
+        """The part that stays."""
+        return _INFO.sub("", self.name[4:])
+
+    @property
+    def letters(self) -> str:
+        info = _INFO.search(self.name)
+        return info[1] if info else ""
+
+    @property
+    def flags(self) -> int:
+        return int(sum(_LETTERS.get(letter, 0) for letter in set(self.letters)))
 
 
 class MaildirSource:
@@ -86,7 +100,9 @@ class MaildirSource:
         assert isinstance(path, Path)
         words = _keywords(path)
         order = _uids(path)
-        listed = sorted(_listed(path), key=lambda file: (order.get(file.base, 1 << 40), file.base))
+        listed = sorted(_listed(path), key=lambda file: file.base)
+        if order:
+            listed.sort(key=lambda file: order.get(file.base, 1 << 40))
         for file in listed:
             keywords = _words(file, words)
             identity = os.fsencode(file.base)
@@ -116,7 +132,7 @@ class MaildirSource:
         draft = desk.draft()
         if draft is None:
             return None, None
-        path = Path(file.path)
+        path = folder / file.name
         if not path.exists():
             path = _renamed(folder, file.base)
         with path.open("rb") as opened:
@@ -180,21 +196,14 @@ def _listed(path: Path) -> Iterator[_File]:
             for entry in entries:
                 if entry.name.startswith(".") or not entry.is_file():
                     continue
-                info = _INFO.search(entry.name)
-                letters = info[1] if info else ""
-                yield _File(
-                    entry.name[: info.start()] if info else entry.name,
-                    entry.path,
-                    int(sum(_LETTERS.get(letter, 0) for letter in set(letters))),
-                    letters,
-                )
+                yield _File(f"{where}/{entry.name}")
 
 
 def _renamed(path: Path, base: str) -> Path:
     """A file whose flags were changed since it was listed. Raises: FileNotFoundError."""
     for file in _listed(path):
         if file.base == base:
-            return Path(file.path)
+            return path / file.name
     raise FileNotFoundError(2, "it was removed meanwhile", base)
 
 
