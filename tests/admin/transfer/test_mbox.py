@@ -170,7 +170,9 @@ _LINE = st.sampled_from([b"From x", b">From y Mon Nov 23 10:00:00 2026", b"text"
                          b"From a@b Mon Nov 23 10:00:00 2026"])  # fmt: skip
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.lists(_LINE, min_size=1, max_size=6), min_size=1, max_size=5))
 def test_what_pythons_mailbox_writes_is_read(tmp_path: Path, bodies: list[list[bytes]]) -> None:
     path = tmp_path / "box"
@@ -192,7 +194,9 @@ def test_what_pythons_mailbox_writes_is_read(tmp_path: Path, bodies: list[list[b
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_hostile_files(tmp_path: Path, octets: bytes) -> None:
     for text in (octets, b"From " + octets, FROM + octets + b"\n\n" + FROM + octets):
         if text:

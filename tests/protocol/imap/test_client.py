@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroad.mail.errors import ProtocolError
@@ -86,6 +86,7 @@ def test_a_dialog() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(DIALOG)), max_size=12))
 def test_packet_borders_change_nothing(cuts: list[int]) -> None:
     borders = [0, *sorted(cuts), len(DIALOG)]
