@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing (atheris): `make fuzz` for minutes, `python -m fuzz TARGET` for hours."""
+"""Coverage-guided fuzzing (atheris): `make fuzz` for minutes, `python -m fuzz TARGET` on demand."""

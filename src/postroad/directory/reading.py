@@ -96,7 +96,8 @@ class MailDirectory:
 
     def credentials(self, account: int) -> Credentials | None:
         row = self._database.first(
-            "SELECT argon2, scram_sha_256, scram_sha_1 FROM credential WHERE account = ?", (account,)
+            "SELECT argon2, scram_sha_256, scram_sha_1 FROM credential WHERE account = ?",
+            (account,),
         )
         return None if row is None else Credentials(account, *map(Secret, row))
 

@@ -295,9 +295,7 @@ class SMTPSession:
             case Quit():
                 return replies.CLOSING
             case StartTLS():
-                return (
-                    replies.TLS_UNAVAILABLE if self.tls_context is None else replies.TLS_READY
-                )
+                return replies.TLS_UNAVAILABLE if self.tls_context is None else replies.TLS_READY
             case Auth():
                 return await self.login.begin(event) if self.login else replies.AUTH_NOT_HERE
             case Response():
