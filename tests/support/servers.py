@@ -1,4 +1,4 @@
-"""A server's home made by `postroad init`, without a server running, and what its mailboxes hold."""
+"""A server's home made by `postroad init`, without a server running, and what it holds."""
 
 from __future__ import annotations
 
