@@ -204,3 +204,21 @@ def test_idle_wakes_whichever_worker_the_change_came_by(port: int) -> None:
         for watcher in watchers:
             watcher.send(b"DONE\r\n")
             assert watcher.response().startswith(b"i OK")
+
+
+def test_a_message_is_recent_in_one_session_whichever_worker_has_it(port: int) -> None:
+    with ExitStack() as closing:
+        sessions = [closing.enter_context(RawClient(port)) for _ in range(8)]
+        for number, session in enumerate(sessions):
+            session.ok(b'LOGIN ann@workers.example "many hands"')
+            if not number:
+                session.ok(b"CREATE Recently")
+            session.ok(b"SELECT Recently")
+        with RawClient(port) as writer:
+            writer.ok(b'LOGIN ann@workers.example "many hands"')
+            for count in range(1, 21):
+                assert writer.append(b"Recently", MESSAGE)[-1].startswith(b"OK")
+                told = [session.ok(b"NOOP") for session in sessions]
+                assert all(b"* %d EXISTS" % count in lines for lines in told)
+                flags = [session.ok(b"FETCH %d (FLAGS)" % count)[0] for session in sessions]
+                assert sum(b"\\Recent" in line for line in flags) == 1, flags

@@ -28,6 +28,7 @@ from postroad.net.resolver import NetResolver
 from postroad.net.tls import ServerContext, client_service_context, server_context
 from postroad.queue.reading import MailQueue
 from postroad.service.imapd import IMAPService
+from postroad.service.imapd.recent import share as share_recent
 from postroad.service.pop3d import POP3Service
 from postroad.service.site import Site, TLSContexts, Tokens
 from postroad.service.smtpd import SMTPService
@@ -153,6 +154,8 @@ def build_site(config: Config, database: Database, secret: Secret, trace: Trace)
         secret=secret,
         run_dir=config.data_dir / "run",
     )
+    if config.workers:
+        share_recent(site.store, config.data_dir / "run" / "recent")
     site.tokens = tokens_of(config, site.clock)
     apply_settings(site, config)
     return site

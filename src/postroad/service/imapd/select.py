@@ -79,7 +79,8 @@ def _open(
         if mailbox is None:
             return None
         key = (mailbox.account, mailbox.mailbox)
-        first_recent = max(first_recent, recent.told(store, *key) + 1)
+        mark = (*key, mailbox.uidvalidity)
+        first_recent = max(first_recent, recent.told(store, mark) + 1)
         news, unseen = store.opening(*key, first_recent)
         view = View(
             mailbox,
@@ -94,7 +95,7 @@ def _open(
             recent=news,
         )
     if not read_only and not view.reader and session.manner.recent:
-        recent.claim(store, *key, view.last)
+        recent.claim(store, mark, view.last)
     return mailbox, view, 0 if view.reader else unseen
 
 

@@ -40,7 +40,7 @@ async def status_of(session: Session, place: Place, items: tuple[bytes, ...]) ->
 
 def _recent(session: Session, mailbox: Mailbox) -> int:
     store = session.site.store
-    told = recent.told(store, mailbox.account, mailbox.mailbox)
+    told = recent.told(store, (mailbox.account, mailbox.mailbox, mailbox.uidvalidity))
     first = max(mailbox.first_recent, told + 1)
     if first >= mailbox.uidnext:
         return 0

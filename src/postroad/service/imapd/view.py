@@ -319,9 +319,11 @@ class View:
         last, store = news.uidnext - 1, self._store
         if not added or store is None or self.first_recent > last:
             return added
-        theirs = recents.told(store, self.account, self.mailbox)
-        if not self.read_only and not self.reader:
-            recents.claim(store, self.account, self.mailbox, last)
+        key = (self.account, self.mailbox, self.uidvalidity)
+        if self.read_only or self.reader:
+            theirs = recents.told(store, key)
+        else:
+            theirs = recents.claim(store, key, last)
         if theirs <= self.last:
             return added
         self.theirs = UIDSet.of_ranges((*self.theirs.ranges, (self.last + 1, min(theirs, last))))
