@@ -329,6 +329,8 @@ class Lockstep:
     def search(self, who: int) -> None:
         chance = self.chance
         keys = chance.sample(KEYS, chance.randint(1, 3))
+        if all(key.startswith(b"UN") for key in (keys[0], keys[-1])):
+            keys[-1] = b"ALL"  # dovecot makes OR UNSEEN UNDRAFT into neither, not into not both
         key = chance.choice([
             b" ".join(keys), b"NOT " + keys[0], b"OR %b %b" % (keys[0], keys[-1]),
             b"(%b) %b" % (keys[-1], keys[0]), b"UID %b" % self.numbers(who, uid=True),
