@@ -298,15 +298,17 @@ class SelectedReads:
         span += " ORDER BY uid LIMIT ?)"
         for window in windows(uids, slice):
             if isinstance(window, list):
-                row = self._database.first(listed, (account, mailbox, as_json(window)))
-                digest = self._digest(account, mailbox, row)
+                with self._database.snapshot():  # flags and keywords of the same moment
+                    row = self._database.first(listed, (account, mailbox, as_json(window)))
+                    digest = self._digest(account, mailbox, row)
                 if digest.packed:
                     yield digest
                 continue
             start, high = window
             while start <= high:
-                row = self._database.first(span, (account, mailbox, start, high, slice))
-                digest = self._digest(account, mailbox, row)
+                with self._database.snapshot():
+                    row = self._database.first(span, (account, mailbox, start, high, slice))
+                    digest = self._digest(account, mailbox, row)
                 if digest.packed:
                     yield digest
                 if len(digest.packed) < slice:
